@@ -1,0 +1,112 @@
+"""LogitLab: classifier heads for PyTorch, and the laboratory that compares them.
+
+A head is all that follows the features of a network: the last layer, its temperature, its loss. Names are imported on
+first use, so that ``import logitlab`` and ``logitlab --help`` cost nothing and need no torch.
+
+>>> import logitlab as ll
+>>> ll.create_head("cosine_ls", in_features=2048, num_classes=1000)  # doctest: +ELLIPSIS
+Head(...
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config.errors import ConfigurationError, DataError, InputError, LogitLabError, ParameterError, TrialError
+    from .heads import (
+        Classifier,
+        CosineHead,
+        Head,
+        create_head,
+        list_heads,
+        param_groups,
+        register_head,
+        update_kappa,
+    )
+    from .studies import Comparison, compare
+    from .temperature import Fixed, LeastSquares, Trainable
+
+_EXPORTS: dict[str, str] = {
+    "Classifier": "heads",
+    "Comparison": "studies",
+    "ConfigurationError": "config.errors",
+    "CosineHead": "heads",
+    "DataError": "config.errors",
+    "Fixed": "temperature",
+    "Head": "heads",
+    "InputError": "config.errors",
+    "LeastSquares": "temperature",
+    "LogitLabError": "config.errors",
+    "ParameterError": "config.errors",
+    "Trainable": "temperature",
+    "TrialError": "config.errors",
+    "compare": "studies",
+    "create_head": "heads",
+    "list_heads": "heads",
+    "param_groups": "heads",
+    "register_head": "heads",
+    "update_kappa": "heads",
+}
+
+_PACKAGES = frozenset(
+    {
+        "analysis",
+        "config",
+        "data",
+        "evaluation",
+        "functional",
+        "heads",
+        "losses",
+        "models",
+        "records",
+        "report",
+        "statistics",
+        "studies",
+        "temperature",
+        "training",
+    }
+)
+
+__all__ = [
+    "Classifier",
+    "Comparison",
+    "ConfigurationError",
+    "CosineHead",
+    "DataError",
+    "Fixed",
+    "Head",
+    "InputError",
+    "LeastSquares",
+    "LogitLabError",
+    "ParameterError",
+    "Trainable",
+    "TrialError",
+    "compare",
+    "create_head",
+    "list_heads",
+    "param_groups",
+    "register_head",
+    "update_kappa",
+]
+
+#: Version of the installed distribution.
+__version__ = version("logitlab")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name on first use (PEP 562)."""
+    if name in _PACKAGES:
+        return import_module(f".{name}", __name__)
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Show the lazy names to completion."""
+    return sorted({*globals(), *_EXPORTS, *_PACKAGES})

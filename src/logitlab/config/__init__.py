@@ -1,0 +1,1 @@
+"""Validated configuration, and the errors that every layer raises. No torch."""

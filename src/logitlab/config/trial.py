@@ -1,0 +1,99 @@
+"""What one trial is: data, backbone, head, recipe and seed. Its hash is its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import Field
+
+from .training import TrainingConfig
+from .validation import Configuration
+
+
+class DataConfig(Configuration):
+    """Which images, and how they are split.
+
+    Attributes:
+        name: a known name (``"digits"``), a folder, or ``"npz:FILE"``. A path is not part of the identity
+            of a trial: the fingerprint is.
+        image_size: side to which images are resized, in pixels; None keeps their size.
+        train_limit: at most this many training images (a class-balanced choice by ``split_seed``); None
+            for all.
+        validation_fraction: share of the training images that is held out, in (0, 1).
+        split_seed: seed of the held-out choice, and of ``train_limit``'s.
+    """
+
+    name: str = "digits"
+    image_size: int | None = Field(None, ge=4)
+    train_limit: int | None = Field(None, ge=2)
+    validation_fraction: float = Field(0.1, gt=0, lt=1)
+    split_seed: int = Field(0, ge=0)
+
+
+class ComponentConfig(Configuration):
+    """A registered head or backbone with its parameters.
+
+    Attributes:
+        name: its name in the registry.
+        parameters: keyword arguments of its factory.
+        module: for a user's head, the module whose import registers it; None for built-in ones.
+        source: for a user's head, the SHA-256 of the factory's source code, so that an edited head
+            is a new trial.
+    """
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    module: str | None = None
+    source: str | None = None
+
+
+class TrialConfig(Configuration):
+    """One training run with its evaluation.
+
+    Attributes:
+        data: the images.
+        data_fingerprint: SHA-256 of the images and labels used (see ``logitlab.data``).
+        backbone: the network below the head.
+        head: the head.
+        training: the recipe.
+        seed: fixes initialisation, order and augmentation, alike for every head (paired seeds).
+    """
+
+    data: DataConfig
+    data_fingerprint: str
+    backbone: ComponentConfig
+    head: ComponentConfig
+    training: TrainingConfig
+    seed: int = Field(ge=0)
+
+    @property
+    def identity(self) -> str:
+        """First 16 hexadecimal digits of the canonical JSON's SHA-256; paths and devices stay outside."""
+        values = self.model_dump(mode="json")
+        # Where the images lie does not matter; what they are does.
+        del values["data"]["name"]
+        return hashlib.sha256(canonical_json(values).encode()).hexdigest()[:16]
+
+
+def canonical_json(value: Any) -> str:
+    """Serialise so that equal values give equal bytes: sorted keys, no spaces, and 20.0 written as 20.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+        TypeError: a value has no JSON form.
+
+    >>> canonical_json({"b": 20.0, "a": [1.5, None]})
+    '{"a":[1.5,null],"b":20}'
+    """
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """Turn whole floats into integers: ``kappa=20`` and ``kappa=20.0`` are one trial."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,62 @@
+"""Softmax cross-entropy, with the target left out of the sum over the classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .targets import is_soft
+
+
+def rival_logsumexp(logits: Tensor, target: Tensor) -> Tensor:
+    r"""Logarithm of the sum of the exponentials of every class but the target.
+
+    .. math:: r = \log \sum_{c \ne y} e^{\ell_c}
+
+    Args:
+        logits: shape ``[..., C]``, C at least 2.
+        target: class indices in [0, C), int64, shape ``[...]``.
+
+    Returns:
+        Shape ``[...]``.
+
+    >>> rival_logsumexp(torch.tensor([[5.0, 0.0, 0.0]]), torch.tensor([0]))
+    tensor([0.6931])
+    """
+    return logits.scatter(-1, target.unsqueeze(-1), -torch.inf).logsumexp(dim=-1)
+
+
+def softmax_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
+    r"""Cross-entropy between the target and the softmax of the logits.
+
+    .. math:: L = -\sum_k t_k \log \frac{e^{\ell_k}}{\sum_j e^{\ell_j}}
+
+    For a class index y this is softplus(r - ℓ_y), where r is the log-sum-exp of the rivals. Written so, a loss of
+    1e-10 keeps its digits; summing all classes and subtracting the target would round it to zero.
+
+    Args:
+        logits: shape ``[..., C]``.
+        target: class indices, int64, shape ``[...]``; or probabilities, shape ``[..., C]``.
+        class_weight: positive factor a class, shape ``[C]``: w_y L for an index, and -Σ w_k t_k log p_k for
+            probabilities, as in ``torch.nn.functional.cross_entropy``.
+
+    Returns:
+        Loss in nats, shape ``[...]``; never reduced here.
+
+    References:
+        W Eq. (1), T Eq. (2).
+
+    >>> softmax_cross_entropy(torch.tensor([[0.0, 0.0], [30.0, 0.0]]), torch.tensor([0, 0]))
+    tensor([6.9315e-01, 9.3576e-14])
+    """
+    if is_soft(target):
+        if class_weight is not None:
+            target = target * class_weight
+        return -(target * F.log_softmax(logits, dim=-1)).sum(dim=-1)
+    if logits.shape[-1] == 1:
+        return 0.0 * logits.squeeze(-1)  # no rivals: the loss is zero whatever the logit
+    target_logit = logits.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    # torch's softplus is cut off at 20; logsigmoid is exact everywhere.
+    loss = -F.logsigmoid(target_logit - rival_logsumexp(logits, target))
+    return loss if class_weight is None else loss * class_weight[target]

@@ -1,0 +1,35 @@
+"""In which precision a head computes: float32 at least, and with autocast off."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+
+def at_least_float32(*tensors: Tensor) -> torch.dtype:
+    """Return the dtype to compute in: the widest of ``tensors``, and float32 at least.
+
+    >>> at_least_float32(torch.zeros(1, dtype=torch.bfloat16))
+    torch.float32
+    >>> at_least_float32(torch.zeros(1), torch.zeros(1, dtype=torch.float64))
+    torch.float64
+    """
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
+def autocast_off(device: torch.device) -> AbstractContextManager[object]:
+    """A context without autocast, on any device; some (meta) know no autocast and refuse to turn it off.
+
+    Half precision is too coarse for a head: at κ cos = 57.6 a step of bfloat16 is 0.25.
+
+    Args:
+        device: where the tensors are.
+    """
+    if device.type == "meta":
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)

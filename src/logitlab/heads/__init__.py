@@ -1,0 +1,37 @@
+"""Classifier heads: modules that own the weight, the temperature and the loss."""
+
+from .classifier import Classifier
+from .cosine_head import CosineHead
+from .head import Head
+from .optimizer_groups import param_groups
+from .presets import NAMED_HEADS, PRESET_CLASSES, NamedHead
+from .registry import (
+    create_head,
+    head_module,
+    head_source,
+    known_parameters,
+    list_heads,
+    named_head,
+    register_head,
+    resolve_parameters,
+)
+from .update_kappa import update_kappa
+
+__all__ = [
+    "NAMED_HEADS",
+    "PRESET_CLASSES",
+    "Classifier",
+    "CosineHead",
+    "Head",
+    "NamedHead",
+    "create_head",
+    "head_module",
+    "head_source",
+    "known_parameters",
+    "list_heads",
+    "named_head",
+    "param_groups",
+    "register_head",
+    "resolve_parameters",
+    "update_kappa",
+]

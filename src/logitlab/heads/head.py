@@ -1,0 +1,357 @@
+"""The head: feature dropout, classifier, logit transform, temperature, loss and penalties in one module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from logitlab.config.errors import InputError, ParameterError
+from logitlab.functional import (
+    Reduction,
+    at_least_float32,
+    autocast_off,
+    normalize,
+    normalize_logits,
+    normalized_sigmoid,
+    weight_penalty,
+)
+from logitlab.losses import Link, Loss
+from logitlab.temperature import Temperature, create_temperature
+
+from .compose_loss import compose_loss
+from .parameters import class_weight_tensor, find_faults
+
+
+class Head(nn.Module):
+    r"""All that follows the features: weight, temperature and loss, for single-label classification.
+
+    .. math:: \text{features} \to \text{dropout} \to \mathbf{Wx} + \mathbf b \text{ or } \kappa \cos(\mathbf x,
+        \mathbf w_c) + b_c \to \text{logits } \ell \to L(\ell, t) + \text{penalties}
+
+    ``head(features)`` gives logits, ``head(features, target)`` the loss. The parts combine freely, as in W Table
+    C.1; a combination that means nothing is refused in words. Everything is computed in float32 at least with
+    autocast off; the parameters keep the dtype that the user gave them.
+
+    Args:
+        in_features: D, length of a feature vector.
+        num_classes: C.
+        classifier: ``"linear"``: Wx + b (W (1)); ``"cosine"``: κ cos + b (W (7), T (1), (2)).
+        loss: ``"softmax"`` (W (1)), ``"sigmoid"`` (W (8)), ``"squared_error"`` (W (10)), or a ``losses.Loss``.
+        temperature: of a cosine head or of normalized logits: a ``Temperature``, or ``"fixed"``,
+            ``"trainable"``, ``"least_squares"``. The last is for cosines only.
+        kappa: the number of a fixed temperature, or the start of a trainable one; positive.
+        tau: 1/κ, instead of ``kappa``.
+        normalize_logits: divide linear logits by their length before the temperature (W (6)).
+        keep_probability: ρ in (0, 1]: features are kept with this probability in training and divided by it
+            (W (4)).
+        alpha: α in [0, 1) of label smoothing (W (2)).
+        beta: β >= 0 of the penalty β‖ℓ‖² (W (5)).
+        weight_penalty: λ_final >= 0 of the penalty λ_final/2 ‖W‖² (W §2), on the weight and not the bias.
+        bias: whether classes have a bias; None: linear heads and sigmoid have one, other cosine heads none.
+            It starts at zero, for sigmoid at -log C (W §2).
+        loss_scale: positive factor on the loss and the logit penalty (W Table A.1), not on the weight penalty.
+        target_weight: W's κ of squared error, positive.
+        target_value: W's M of squared error, positive.
+        class_weight: positive factor a class, C of them; divides as in ``torch.nn.functional.cross_entropy``.
+        ignore_index: class index of samples that do not count.
+        inference_kappa: in eval mode scale by the running ``"mean"`` of κ*, or search ``"per_sample"``.
+        device: of the parameters.
+        dtype: of the parameters.
+
+    Attributes:
+        weight: ``[C, D]``, laid out and initialised as in ``nn.Linear``.
+        link: how logits become probabilities: ``"softmax"``, ``"normalized_sigmoid"`` or ``"none"``.
+
+    Raises:
+        ParameterError: every fault at once.
+
+    >>> head = Head(8, 3, classifier="cosine", temperature="least_squares")
+    >>> head(torch.ones(2, 8)).shape, head(torch.ones(2, 8), torch.tensor([0, 2])).shape
+    (torch.Size([2, 3]), torch.Size([]))
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        classifier: Literal["linear", "cosine"] = "linear",
+        loss: Literal["softmax", "sigmoid", "squared_error"] | Loss = "softmax",
+        temperature: Temperature | str | None = None,
+        kappa: float | None = None,
+        tau: float | None = None,
+        normalize_logits: bool = False,
+        keep_probability: float = 1.0,
+        alpha: float = 0.0,
+        beta: float = 0.0,
+        weight_penalty: float = 0.0,
+        bias: bool | None = None,
+        loss_scale: float = 1.0,
+        target_weight: float | None = None,
+        target_value: float | None = None,
+        class_weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int = -100,
+        inference_kappa: Literal["mean", "per_sample"] = "mean",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        arguments: dict[str, Any] = {
+            key: value for key, value in locals().items() if key not in ("self", "__class__", "device", "dtype")
+        }
+        super().__init__()
+        faults = find_faults(type(self).__name__, arguments)
+        if faults:
+            raise ParameterError(faults)
+        self._arguments = arguments
+        self.in_features = in_features
+        self.num_classes = num_classes
+        self.classifier = classifier
+        self.normalize_logits = normalize_logits
+        self.keep_probability = keep_probability
+        self.weight_penalty = weight_penalty
+        self.loss_scale = loss_scale
+        self.ignore_index = ignore_index
+        self.inference_kappa = inference_kappa
+        self.loss_function = compose_loss(loss, alpha, beta, target_weight, target_value)
+        sigmoid = self.link == "normalized_sigmoid"
+        has_bias = (classifier == "linear" or sigmoid) if bias is None else bias
+
+        self.weight = nn.Parameter(torch.empty(num_classes, in_features, device=device, dtype=dtype))
+        self.bias: nn.Parameter | None
+        if has_bias:
+            self.bias = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype))
+        else:
+            self.register_parameter("bias", None)
+        self.class_weight: Tensor | None
+        weights = class_weight_tensor(class_weight)
+        self.register_buffer("class_weight", None if weights is None else weights.to(device))
+        self.temperature: Temperature | None = None
+        if isinstance(temperature, str) or kappa is not None or tau is not None:
+            name = temperature if isinstance(temperature, str) else "fixed"
+            temperature = create_temperature(name, kappa=kappa, tau=tau)
+        if temperature is not None:
+            self.set_temperature(temperature)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weight as ``nn.Linear`` does; set the bias to zero, for sigmoid to -log C (W §2)."""
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            sigmoid = self.link == "normalized_sigmoid"
+            nn.init.constant_(self.bias, -math.log(self.num_classes) if sigmoid else 0.0)
+
+    @property
+    def link(self) -> Link:
+        """How logits become probabilities: that of the loss."""
+        return self.loss_function.link
+
+    @property
+    def kappa(self) -> Tensor | None:
+        """The κ that scales at inference, a scalar; None for a head without a temperature."""
+        return None if self.temperature is None else self.temperature.kappa
+
+    def set_temperature(self, temperature: Temperature) -> None:
+        """Replace the temperature.
+
+        Args:
+            temperature: of cosines, or a fixed or trainable one of normalized logits.
+
+        Raises:
+            ParameterError: the head has no normalized logits, or the temperature does not suit them.
+        """
+        if not isinstance(temperature, Temperature):
+            raise ParameterError(
+                f"Expected a temperature such as Fixed(kappa=25) or LeastSquares(). Got {temperature!r}."
+            )
+        if self.classifier != "cosine" and (not self.normalize_logits or temperature.adaptive):
+            raise ParameterError(
+                f"{type(temperature).__name__} does not suit this head: a temperature needs classifier='cosine', "
+                "and a fixed or trainable one may also scale normalized logits."
+            )
+        temperature.attach(self.num_classes)
+        self.temperature = temperature.to(self.weight.device)
+
+    def for_classes(self, num_classes: int) -> Head:
+        """A fresh head of the same kind and temperature for another number of classes.
+
+        Args:
+            num_classes: the new C.
+
+        Raises:
+            ParameterError: ``num_classes`` is out of range, or this head has a weight for each class.
+        """
+        arguments = {**self._arguments, "num_classes": num_classes, "kappa": None, "tau": None}
+        arguments["temperature"] = None if self.temperature is None else self.temperature.fresh()
+        head = Head(**arguments, device=self.weight.device, dtype=self.weight.dtype)
+        return head.train(self.training)
+
+    def forward(
+        self,
+        features: Tensor,
+        target: Tensor | None = None,
+        *,
+        kappa: float | Tensor | None = None,
+        reduction: Reduction = "mean",
+        return_logits: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits without a target, the loss with one.
+
+        Args:
+            features: shape ``[..., D]``, any floating dtype.
+            target: class indices ``[...]``, or probabilities ``[..., C]`` whose rows add up to one.
+            kappa: use this κ instead of the temperature's: a number, or one value a sample, ``[...]``.
+            reduction: of the loss: ``"mean"``, ``"sum"`` or ``"none"`` (one loss a sample, penalties included).
+            return_logits: give ``(loss, logits)``.
+
+        Returns:
+            Logits ``[..., C]`` in float32 at least; or the loss; or both.
+
+        Raises:
+            InputError: shapes, dtypes or values that do not fit.
+        """
+        self._check_features(features)
+        with autocast_off(features.device):
+            logits = self._logits(features, kappa)
+            if target is None:
+                return logits
+            loss = self._loss(logits, target, reduction)
+        return (loss, logits) if return_logits else loss
+
+    def loss(self, features: Tensor, target: Tensor, **options: Any) -> Tensor:
+        """The loss; the same as ``head(features, target)``, with the same options."""
+        return cast(Tensor, self(features, target, **options))
+
+    def predict_proba(self, features: Tensor) -> Tensor:
+        """Probabilities of the classes.
+
+        Args:
+            features: shape ``[..., D]``.
+
+        Returns:
+            Rows that add up to one, ``[..., C]``.
+
+        Raises:
+            InputError: the loss defines no probabilities (squared error).
+        """
+        return self.probabilities(self(features))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Turn logits of this head into probabilities by its link.
+
+        Args:
+            logits: shape ``[..., C]``.
+
+        Raises:
+            InputError: the loss defines no probabilities (squared error).
+        """
+        if self.link == "none":
+            raise InputError("Squared error defines no probabilities. Use the logits, or predict.")
+        return normalized_sigmoid(logits) if self.link == "normalized_sigmoid" else F.softmax(logits, dim=-1)
+
+    def predict(self, features: Tensor) -> Tensor:
+        """The class with the largest logit, int64, ``[...]``; of equal ones the first."""
+        return cast(Tensor, self(features)).argmax(dim=-1)
+
+    def cosine(self, features: Tensor) -> Tensor:
+        """Cosine of each feature to each row of the weight, without temperature and bias: ``[..., C]``."""
+        return self._cosine(features)[0]
+
+    def max_logit(self, features: Tensor) -> Tensor:
+        """The confidence score of T §3.2.1: the largest cosine of a cosine head, else the largest logit; ``[...]``."""
+        scores = self.cosine(features) if self.classifier == "cosine" else cast(Tensor, self(features))
+        return scores.amax(dim=-1)
+
+    @torch.no_grad()
+    def kappa_star(self, features: Tensor) -> Tensor:
+        """What the temperature's rule says of each sample: ``[...]``, without the multiplier, detached.
+
+        Raises:
+            InputError: the head has no temperature; ``functional.least_squares_kappa`` serves any head.
+        """
+        if self.temperature is None:
+            raise InputError(
+                "This head has no temperature. functional.least_squares_kappa(features, head.weight) measures κ* "
+                "on any head."
+            )
+        return self.temperature.kappa_star(*self._cosine(features))
+
+    def extra_repr(self) -> str:
+        """Show the shape, and every part that is not at rest."""
+        parts = [f"{self.in_features}, {self.num_classes}, classifier={self.classifier!r}"]
+        parts += ["normalize_logits=True"] if self.normalize_logits else []
+        parts += [f"bias={self.bias is not None}"]
+        for name, rest in (("keep_probability", 1.0), ("weight_penalty", 0.0), ("loss_scale", 1.0)):
+            value = getattr(self, name)
+            parts += [f"{name}={value:g}"] if value != rest else []
+        return ", ".join(parts)
+
+    def _check_features(self, features: Tensor) -> None:
+        if not features.is_floating_point() or features.shape[-1:] != (self.in_features,):
+            raise InputError(
+                f"Expected floating features of shape [..., {self.in_features}]. "
+                f"Got {features.dtype} {list(features.shape)}."
+            )
+
+    def _cosine(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cosines, unit features and unit weight, which is what temperatures ask for."""
+        self._check_features(features)
+        with autocast_off(features.device):
+            dtype = at_least_float32(features, self.weight)
+            unit_features, unit_weight = normalize(features.to(dtype)), normalize(self.weight.to(dtype))
+            return F.linear(unit_features, unit_weight), unit_features, unit_weight
+
+    def _logits(self, features: Tensor, kappa: float | Tensor | None) -> Tensor:
+        dtype = at_least_float32(features, self.weight)
+        features = features.to(dtype)
+        if self.training and self.keep_probability < 1:
+            features = F.dropout(features, p=1 - self.keep_probability)
+        bias = None if self.bias is None else self.bias.to(dtype)
+        if self.classifier == "linear":
+            logits = F.linear(features, self.weight.to(dtype), bias)
+            if not self.normalize_logits:
+                if kappa is not None:
+                    raise InputError("Got 'kappa' for a head without a temperature. Leave it out.")
+                return logits
+            unit = normalize_logits(logits)
+            return self._kappa(kappa, unit, features, self.weight) * unit
+        cosine, unit_features, unit_weight = self._cosine(features)
+        logits = self._kappa(kappa, cosine, unit_features, unit_weight) * cosine
+        return logits if bias is None else logits + bias
+
+    def _kappa(
+        self, override: float | Tensor | None, cosine: Tensor, unit_features: Tensor, unit_weight: Tensor
+    ) -> Tensor:
+        """The κ that scales, broadcastable to the logits."""
+        if override is None:
+            assert self.temperature is not None  # find_faults refuses normalized logits without one
+            per_sample = self.training or self.inference_kappa == "per_sample"
+            kappa: Tensor = self.temperature(cosine, unit_features, unit_weight, per_sample=per_sample)
+        elif isinstance(override, Tensor):
+            if override.ndim and override.shape != cosine.shape[:-1]:
+                raise InputError(
+                    f"Expected 'kappa' as a number or of shape {list(cosine.shape[:-1])}. Got {list(override.shape)}."
+                )
+            kappa = override.to(cosine)
+        else:
+            kappa = cosine.new_full((), override)
+        return kappa.unsqueeze(-1) if kappa.ndim else kappa
+
+    def _loss(self, logits: Tensor, target: Tensor, reduction: Reduction) -> Tensor:
+        penalty = None
+        if self.weight_penalty:
+            # The loss is scaled as a whole below; the penalty on the weight is not meant to be.
+            penalty = weight_penalty(self.weight.to(logits.dtype), self.weight_penalty / self.loss_scale)
+        loss: Tensor = self.loss_function(
+            logits,
+            target,
+            reduction=reduction,
+            class_weight=self.class_weight,
+            ignore_index=self.ignore_index,
+            penalty=penalty,
+        )
+        return loss if self.loss_scale == 1 else self.loss_scale * loss

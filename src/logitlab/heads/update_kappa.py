@@ -1,0 +1,68 @@
+"""Measure the mean of κ* anew, as ``torch.optim.swa_utils.update_bn`` does for batch norm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from logitlab.config.errors import InputError
+from logitlab.temperature import RunningMean
+
+from .head import Head
+
+
+@torch.no_grad()
+def update_kappa(model: nn.Module, loader: Iterable[Any], device: torch.device | str | None = None) -> None:
+    """Replace the running mean of κ* in every adaptive head by the mean over a loader.
+
+    Use it after averaging weights, or after the weights were changed by hand. The model runs in eval mode; its
+    modes come back afterwards.
+
+    Args:
+        model: holds one or more heads with an adaptive temperature; others are left alone.
+        loader: gives batches of images, or tuples that begin with them.
+        device: to move the images to; None leaves them where they are.
+
+    Raises:
+        InputError: the loader gave no sample.
+    """
+    heads = [module for module in model.modules() if isinstance(module, Head) and _running_mean(module)]
+    if not heads:
+        return
+    totals = {id(head): torch.zeros((), dtype=torch.float64) for head in heads}
+    counts = {id(head): 0 for head in heads}
+
+    def measure(head: nn.Module, arguments: tuple[Any, ...]) -> None:
+        assert isinstance(head, Head)
+        kappa = head.kappa_star(arguments[0])
+        totals[id(head)] += kappa.double().sum().cpu()
+        counts[id(head)] += kappa.numel()
+
+    modes = {module: module.training for module in model.modules()}
+    hooks = [head.register_forward_pre_hook(measure) for head in heads]
+    try:
+        model.eval()
+        for batch in loader:
+            images: Tensor = batch[0] if isinstance(batch, (tuple, list)) else batch
+            model(images if device is None else images.to(device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    for head in heads:
+        if not counts[id(head)]:
+            raise InputError("update_kappa needs at least one sample. The loader gave none.")
+        mean = _running_mean(head)
+        assert mean is not None
+        mean.value.copy_(totals[id(head)] / counts[id(head)])
+
+
+def _running_mean(head: Head) -> RunningMean | None:
+    """The running mean of a head's temperature, if it keeps one."""
+    if head.temperature is None:
+        return None
+    return next((module for module in head.temperature.modules() if isinstance(module, RunningMean)), None)

@@ -1,0 +1,26 @@
+"""What all tests share: one thread, one seed, and the folder of real images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _repeatable() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets: LOGITLAB_DATA, or ``shared/data`` beside the checkout."""
+    folder = Path(os.environ.get("LOGITLAB_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (folder / "MANIFEST.md").is_file():
+        pytest.skip(f"real images not found: neither LOGITLAB_DATA nor {folder.name} beside the checkout holds them")
+    return folder
