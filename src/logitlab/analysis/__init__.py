@@ -1,0 +1,22 @@
+"""Arrays in, numbers out: what a trained head is worth. NumPy or torch; torch alone is needed to import."""
+
+from __future__ import annotations
+
+from .accuracy import accuracy
+from .angles import class_angle
+from .calibration import expected_calibration_error, negative_log_likelihood
+from .confidence import misclassification_ap
+from .measurement import Measurement, UndefinedError
+from .separation import Distance, class_separation
+
+__all__ = [
+    "Distance",
+    "Measurement",
+    "UndefinedError",
+    "accuracy",
+    "class_angle",
+    "class_separation",
+    "expected_calibration_error",
+    "misclassification_ap",
+    "negative_log_likelihood",
+]

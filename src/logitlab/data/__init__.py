@@ -1,0 +1,27 @@
+"""Images by name or path, split, augmented and served in batches."""
+
+from .augmentation import Augmentation, prepare_batch
+from .dataset import DataSet
+from .decoding import ImageFiles
+from .images import Images, MemoryImages
+from .loading import list_data_sets, load_data
+from .pixels import pixel_statistics
+from .sampling import epoch_order
+from .splitting import Split, split_data
+from .streaming import StreamedImages
+
+__all__ = [
+    "Augmentation",
+    "DataSet",
+    "ImageFiles",
+    "Images",
+    "MemoryImages",
+    "Split",
+    "StreamedImages",
+    "epoch_order",
+    "list_data_sets",
+    "load_data",
+    "pixel_statistics",
+    "prepare_batch",
+    "split_data",
+]

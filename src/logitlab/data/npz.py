@@ -1,0 +1,102 @@
+"""Images in a NumPy archive."""
+
+from __future__ import annotations
+
+import lzma
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from logitlab.config.errors import DataError
+
+from .dataset import DataSet, Part, check_labels, data_set_from_parts
+from .faults import one_line
+from .splitting import split_off_test
+
+_KEYS = ("x_train", "y_train", "x_test", "y_test")
+_KNOWN = frozenset({*_KEYS, "x", "y", "class_names"})
+
+
+def load_npz(
+    path: Path, *, name: str | None = None, image_size: int | None = None, augmentation: str = "crop"
+) -> DataSet:
+    """Load a ``.npz`` file without pickle.
+
+    Keys: ``x_train``, ``y_train``, ``x_test``, ``y_test``, or ``x``, ``y`` of which we split a fifth of each
+    class off for the test (by a fixed seed); ``class_names`` if there are names. Images are uint8,
+    ``[N, H, W]`` (grey) or ``[N, H, W, C]`` with C 1 or 3; labels are integers ``[N]`` from 0. Other keys are
+    ignored.
+
+    Args:
+        path: the file.
+        name: what the set is called; None takes the file's name.
+        image_size: side to which the images are resized; None keeps their size.
+        augmentation: the set's own augmentation.
+
+    Raises:
+        DataError: the file or a key is missing, an array has another type or shape, or a label is out of
+            range.
+    """
+    arrays = _read(path)
+    name = name or path.stem
+    names = arrays.get("class_names")
+    class_names = None if names is None else tuple(str(value) for value in names.flatten().tolist())
+    if "x" in arrays and "y" in arrays and "x_train" not in arrays:
+        whole = _part(path, arrays, "x", "y")
+        class_names = check_labels(name, {"train": whole.labels}, class_names)
+        train, test = (whole.select(indices) for indices in split_off_test(whole.labels, class_names))
+    else:
+        missing = [key for key in _KEYS if key not in arrays]
+        if missing:
+            raise DataError(
+                f"'{path}' lacks {', '.join(map(repr, missing))}; expected {', '.join(_KEYS)}, or x and y. "
+                f"Found: {', '.join(sorted(arrays)) or 'none of these'}."
+            )
+        train = _part(path, arrays, "x_train", "y_train")
+        test = _part(path, arrays, "x_test", "y_test")
+    return data_set_from_parts(
+        name, train, test, class_names=class_names, image_size=image_size, augmentation=augmentation
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read the members that we know; an archive may hold others, of any size."""
+    import numpy
+
+    if not path.is_file():
+        raise DataError(f"Cannot find the file '{path}'. Give npz:FILE with the path of a .npz file.")
+    try:
+        with path.open("rb") as stream:
+            archive = numpy.load(stream, allow_pickle=False)
+            # A bare array has no members: every key is then missing.
+            members = archive.files if isinstance(archive, numpy.lib.npyio.NpzFile) else []
+            return {key: archive[key] for key in members if key in _KNOWN}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as fault:
+        raise DataError(
+            f"Cannot read '{path}': {one_line(fault)}. Write it with numpy.savez from plain arrays."
+        ) from fault
+
+
+def _part(path: Path, arrays: dict[str, Any], pixels_key: str, labels_key: str) -> Part:
+    """Check images and labels, and lay the images out as ``[N, C, H, W]``."""
+    pixels, labels = arrays[pixels_key], arrays[labels_key]
+    if pixels.dtype != "uint8":
+        raise DataError(
+            f"'{path}': expected '{pixels_key}' as uint8, 0 to 255. Got {pixels.dtype}; scale and convert it."
+        )
+    if pixels.size == 0 or pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[-1] not in (1, 3)):
+        raise DataError(
+            f"'{path}': expected '{pixels_key}' as [N, H, W], or [N, H, W, C] with C 1 or 3. Got {list(pixels.shape)}."
+        )
+    if labels.dtype.kind not in "iu" or labels.shape != (len(pixels),):
+        raise DataError(
+            f"'{path}': expected '{labels_key}' as {len(pixels)} integers, one an image. "
+            f"Got {labels.dtype} {list(labels.shape)}."
+        )
+    images: Tensor = torch.from_numpy(pixels)
+    images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+    return Part(images, torch.from_numpy(labels.astype("int64")))

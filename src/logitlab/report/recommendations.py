@@ -1,0 +1,120 @@
+"""Which head to take for which purpose, in sentences that claim no more than the tests show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from logitlab.statistics import (
+    BestComparison,
+    Correction,
+    Test,
+    compare_to_best,
+    mean_and_error,
+    present,
+)
+
+from .columns import COLUMNS, write_estimate
+from .rows import HeadRecords, Record, group_by_head
+
+_COLUMNS = {column.key: column for column in COLUMNS}
+
+
+@dataclass(frozen=True)
+class _Purpose:
+    name: str
+    key: str
+    higher_is_better: bool
+    beside: tuple[str, ...] = ()
+    worse: str = "worse"
+    remark: str = ""
+
+
+_PURPOSES = (
+    _Purpose("accuracy", "accuracy", True),
+    _Purpose("calibrated confidence", "nll", False, beside=("ece",)),
+    _Purpose("rejecting its own mistakes", "miss_ap", True),
+    # W §3.4 and Table 6; T §3.2.2 and Table 4.
+    _Purpose(
+        "transfer",
+        "class_separation",
+        False,
+        beside=("accuracy",),
+        worse="higher",
+        remark="; R² (class separation) is a proxy: features with a lower one transferred better in the papers, "
+        "transfer itself was not measured",
+    ),
+)
+
+
+def recommendations(
+    records: Iterable[Record],
+    *,
+    test: Test = "pooled",
+    correction: Correction | None = None,
+    level: float = 0.05,
+) -> list[str]:
+    """Write one line a purpose: accuracy, calibrated confidence, rejecting mistakes, transfer.
+
+    Args:
+        records: finished and failed trials of one data set; see :func:`~logitlab.report.group_by_head`.
+        test: ``"pooled"`` or ``"welch"``; see :func:`~logitlab.statistics.compare_to_best`.
+        correction: None or ``"holm"``.
+        level: p at and below which a head is worse than the best.
+
+    Returns:
+        "for accuracy take …" where the tests show some head to be worse than the best, "for accuracy: no
+        difference shown …" where they do not, and a line that says why where nothing can be tested. No line
+        when no trial finished.
+
+    Raises:
+        InputError: the records are of more than one data set, or hold an infinite value.
+        ParameterError: an option outside its range.
+    """
+    heads = {head.label: head for head in group_by_head(records) if head.finished}
+    lines = []
+    for purpose in _PURPOSES if heads else ():
+        found = compare_to_best(
+            {label: head.values(purpose.key) for label, head in heads.items()},
+            higher_is_better=purpose.higher_is_better,
+            test=test,
+            correction=correction,
+            level=level,
+        )
+        lines.append(f"for {purpose.name}{_verdict(purpose, found, heads)}")
+    return lines
+
+
+def _verdict(purpose: _Purpose, found: BestComparison, heads: dict[str, HeadRecords]) -> str:
+    if found.best is None:
+        return f": not measured ({_COLUMNS[purpose.key].heading} is undefined for every head)"
+    end = "highest" if purpose.higher_is_better else "lowest"
+    figures = _figures(purpose, heads[found.best])
+    undefined = [label for label in heads if label not in found.p_values]
+    tail = purpose.remark + (f"; undefined for {', '.join(undefined)}" if undefined else "")
+    if len(found.p_values) == 1:
+        return f": only {found.best} was measured ({figures}), nothing to compare it with{tail}"
+    if not found.tested:
+        seeds = max(len(present(heads[label].values(purpose.key))) for label in found.p_values)
+        if seeds == 1:
+            return f": one seed shows no difference ({end}: {found.best}, {figures}); run at least 3{tail}"
+        return f": seeds that agree exactly allow no test ({end}: {found.best}, {figures}){tail}"
+    if found.all_alike:
+        return f": no difference shown ({end} mean: {found.best}, {figures}){tail}"
+    others = [label for label in heads if label in found.not_worse and label != found.best]
+    also = f"not significantly {purpose.worse}: {', '.join(others)}"
+    if not others:
+        also = f"every other head is significantly {purpose.worse}"
+    return f" take {found.best} ({figures}); {also}{tail}"
+
+
+def _figures(purpose: _Purpose, head: HeadRecords) -> str:
+    """The numbers behind a verdict, as the table writes them."""
+    parts = []
+    for key in (purpose.key, *purpose.beside):
+        if present(head.values(key)):
+            column = _COLUMNS[key]
+            mean, error = write_estimate(column, mean_and_error(head.values(key)))
+            name = "" if key == purpose.name else column.heading.removesuffix("%").strip() + " "
+            parts.append(f"{name}{mean}{f' ± {error}' if error else ''}{column.unit}")
+    return ", ".join(parts)

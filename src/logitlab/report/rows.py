@@ -1,0 +1,129 @@
+"""Records gathered head by head: the seeds of one configuration stand in one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from logitlab.config.errors import InputError
+from logitlab.config.specification import Specification
+from logitlab.config.trial import canonical_json
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one seed measured.
+
+    Attributes:
+        seed: its seed.
+        measures: key of a column → value, None where it is undefined; empty for a failed trial.
+        failure: why the trial failed, in one line; None for a finished one.
+    """
+
+    seed: int
+    measures: Mapping[str, float | None]
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class HeadRecords:
+    """One row: a head under one recipe.
+
+    Attributes:
+        label: the head as written on the command line; where two rows share it, followed by what differs.
+        trials: its seeds, failed ones included.
+    """
+
+    label: str
+    trials: tuple[Trial, ...]
+
+    @property
+    def finished(self) -> tuple[Trial, ...]:
+        """The trials that did not fail."""
+        return tuple(trial for trial in self.trials if trial.failure is None)
+
+    def values(self, key: str) -> list[float | None]:
+        """Return one value a finished seed; None where the measure is undefined."""
+        return [trial.measures.get(key) for trial in self.finished]
+
+
+def group_by_head(records: Iterable[Record]) -> list[HeadRecords]:
+    """Gather records whose configurations differ in nothing but the seed.
+
+    Args:
+        records: finished trials (``identity``, ``config``, ``result``, ``provenance``) and failed ones
+            (``identity``, ``config``, ``error``), as ``logitlab.records.Store.records`` returns them. A trial
+            that comes twice counts once.
+
+    Returns:
+        Rows in the order in which their heads first appear; seeds in increasing order.
+
+    Raises:
+        InputError: the records are of more than one data set; their numbers cannot be compared.
+    """
+    configs: dict[str, Mapping[str, Any]] = {}
+    trials: dict[str, dict[str, Trial]] = {}
+    for record in records:
+        config = _recipe(record["config"])
+        key = canonical_json(config)
+        configs[key] = config
+        trials.setdefault(key, {})[record["identity"]] = _trial(record)
+    names = {config["data_fingerprint"] for config in configs.values()}
+    if len(names) > 1:
+        raise InputError(
+            f"Expected records of one data set, or of one version of it. Got {len(names)}: build one table for each."
+        )
+    labels = _labels(configs)
+    return [
+        HeadRecords(labels[key], tuple(sorted(found.values(), key=lambda trial: trial.seed)))
+        for key, found in trials.items()
+    ]
+
+
+def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the seed, and where the images lay: what they are stands in the fingerprint."""
+    recipe = {key: value for key, value in config.items() if key != "seed"}
+    recipe["data"] = {key: value for key, value in config["data"].items() if key != "name"}
+    return recipe
+
+
+def _trial(record: Record) -> Trial:
+    seed = int(record["config"]["seed"])
+    if "error" in record:
+        error = record["error"]
+        # A message of several lines would tear a plain table apart.
+        message = " ".join(str(error.get("message") or error.get("kind") or "no reason given").split())
+        return Trial(seed, {}, message)
+    return Trial(seed, {**record["result"]["test"], "seconds": record["provenance"].get("seconds")}, None)
+
+
+def _labels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Name each row by its head; rows that would share a name also say in which settings they differ."""
+    plain = {
+        key: str(Specification(config["head"]["name"], dict(config["head"]["parameters"])))
+        for key, config in configs.items()
+    }
+    labels = {}
+    for key, label in plain.items():
+        namesakes = [_flat(configs[other]) for other, same in plain.items() if same == label]
+        settings = _flat(configs[key])
+        differing = [
+            f"{path}={value}"
+            for path, value in settings.items()
+            if any(other.get(path) != value for other in namesakes)
+        ]
+        labels[key] = f"{label} [{', '.join(differing)}]" if differing else label
+    return labels
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found.update(_flat(value, f"{prefix}{key}."))
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

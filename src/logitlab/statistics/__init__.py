@@ -1,0 +1,17 @@
+"""Means over seeds and the tests that say which differences between heads are shown. No torch."""
+
+from __future__ import annotations
+
+from .comparison import BestComparison, Correction, Test, compare_to_best, holm
+from .summary import Estimate, mean_and_error, present
+
+__all__ = [
+    "BestComparison",
+    "Correction",
+    "Estimate",
+    "Test",
+    "compare_to_best",
+    "holm",
+    "mean_and_error",
+    "present",
+]
