@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms import v2
 
 Augmentation = Literal["none", "crop", "crop_flip", "autoaugment"]
 
@@ -84,6 +83,8 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def auto_augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """Apply torchvision's AutoAugment to each image of a uint8 batch ``[B, C, H, W]`` separately."""
+    from torchvision.transforms import v2
+
     small = images.shape[-1] <= _LARGEST_SMALL_IMAGE
     policy = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10 if small else v2.AutoAugmentPolicy.IMAGENET)
     seed = torch.randint(2**31, (), generator=generator, device=generator.device)

@@ -8,19 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from logitlab.config.errors import DataError
 
 from .faults import one_line
-
-if TYPE_CHECKING:
-    from .streaming import Source
+from .images import Source
 
 _GREY = frozenset({"1", "L", "LA"})
 # Images a call of resize: bounds the float copy that torchvision makes where it has no uint8 kernel.
@@ -103,6 +100,8 @@ def to_pixels(image: Image.Image, channels: int, image_size: int | None = None) 
     >>> to_pixels(Image.new("RGBA", (6, 4)), channels=3, image_size=8).shape
     torch.Size([3, 8, 8])
     """
+    from torchvision.transforms.v2 import functional as F
+
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns about the direct way to RGB
     pixels: Tensor = F.pil_to_tensor(image.convert("L" if channels == 1 else "RGB"))
@@ -116,6 +115,8 @@ def resize(pixels: Tensor, image_size: int) -> Tensor:
     """
     if pixels.shape[-2:] == (image_size, image_size):
         return pixels
+    from torchvision.transforms.v2 import functional as F
+
     size = [image_size, image_size]
     return torch.cat([F.resize(chunk, size, antialias=True) for chunk in torch.split(pixels, _RESIZED)])
 

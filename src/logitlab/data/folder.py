@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from logitlab.config.errors import DataError
 
@@ -134,6 +133,8 @@ def _sub_folders(folder: Path) -> tuple[str, ...]:
 
 
 def _list_files(folder: Path, class_names: tuple[str, ...]) -> _Files:
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+
     labels = {name: label for label, name in enumerate(class_names)}
     found = make_dataset(folder, labels, extensions=IMG_EXTENSIONS, allow_empty=True)
     found = [(file, label) for file, label in found if not Path(file).name.startswith(".")]

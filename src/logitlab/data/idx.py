@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision import datasets
 
 from logitlab.config.errors import DataError
 
@@ -30,6 +29,8 @@ def load_idx(name: str, root: Path, image_size: int | None = None) -> DataSet:
     Raises:
         DataError: a file is missing, truncated or of another format.
     """
+    from torchvision import datasets
+
     kind = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[name]
     folders = [root / name, root / kind.__name__ / "raw"]
     parts = {}

@@ -1,4 +1,4 @@
-"""One part of a data set: what every loader returns and every training loop reads."""
+"""One part of a data set: what every loader returns, every training loop reads, and sources are read from."""
 
 from __future__ import annotations
 
@@ -41,6 +41,18 @@ class Images(Protocol):
         Yields:
             Pixels, uint8 ``[B, channels, height, width]``, and labels, int64 ``[B]``, both on ``device``.
         """
+        ...
+
+
+class Source(Protocol):
+    """Reads one image at a time. It travels to worker processes, so it must be picklable."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Tensor:
+        """Decode one image to uint8 ``[channels, height, width]``; a DataError names the image that fails."""
         ...
 
 

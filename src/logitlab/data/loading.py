@@ -1,4 +1,4 @@
-"""Data sets by name or path."""
+"""Data sets by name or path. torchvision takes seconds to import, so only what needs it imports it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from .digits import load_digits
 from .folder import load_folder
 from .idx import load_idx
 from .npz import load_npz
-from .torchvision_sets import list_torchvision_sets, load_torchvision
 
 _OWN = ("cifar10", "digits", "fashion-mnist", "mnist")
 _CIFAR10_SUBSET = Path("cifar10", "cifar10_subset_2000x400.npz")
@@ -25,6 +24,8 @@ def list_data_sets() -> list[str]:
     >>> "digits" in list_data_sets()
     True
     """
+    from .torchvision_sets import list_torchvision_sets
+
     return sorted({*_OWN, *list_torchvision_sets()})
 
 
@@ -67,6 +68,8 @@ def load_data(name: str, *, image_size: int | None = None, root: str | Path | No
         return load_idx("mnist" if known == "mnist" else "fashion-mnist", base, image_size)
     if known == "cifar10" and (base / _CIFAR10_SUBSET).is_file():
         return load_npz(base / _CIFAR10_SUBSET, name=known, image_size=image_size, augmentation="crop_flip")
+    from .torchvision_sets import list_torchvision_sets, load_torchvision
+
     if known in list_torchvision_sets():
         try:
             return load_torchvision(known, base, image_size)

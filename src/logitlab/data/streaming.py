@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,21 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from logitlab.config.errors import DataError
 
 from .decoding import refuse_bombs
+from .images import Source
 
 # More decoding threads than this rarely help one accelerator, and trials share the machine.
 _MOST_WORKERS = 4
-
-
-class Source(Protocol):
-    """Reads one image at a time. It travels to worker processes, so it must be picklable."""
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        ...
-
-    def __getitem__(self, index: int, /) -> Tensor:
-        """Decode one image to uint8 ``[channels, height, width]``; a DataError names the image that fails."""
-        ...
 
 
 class StreamedImages:
