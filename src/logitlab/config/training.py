@@ -46,10 +46,10 @@ class TrainingConfig(Configuration):
             the best epoch; None trains to the end and keeps the last epoch.
     """
 
-    epochs: int = Field(30, ge=1)
-    batch_size: int = Field(128, ge=2)
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(32, ge=2)
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = Field(0.05, gt=0)
+    learning_rate: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: float | None = Field(None, ge=0)
@@ -75,9 +75,7 @@ class TrainingConfig(Configuration):
         if self.weight_decay is not None and self.scaled_weight_decay is not None:
             raise ValueError("Give 'weight_decay' or 'scaled_weight_decay' (their product form), not both.")
         if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"'warmup_epochs' must be less than 'epochs'. Got {self.warmup_epochs} and {self.epochs}."
-            )
+            raise ValueError(f"'warmup_epochs' must be less than 'epochs'. Got {self.warmup_epochs} and {self.epochs}.")
         return self
 
     @property

@@ -152,8 +152,8 @@ class Head(nn.Module):
 
     @property
     def kappa(self) -> Tensor | None:
-        """The κ that scales at inference, a scalar; None for a head without a temperature."""
-        return None if self.temperature is None else self.temperature.kappa
+        """The κ that scales at inference, a detached scalar; None for a head without a temperature."""
+        return None if self.temperature is None else self.temperature.kappa.detach()
 
     def set_temperature(self, temperature: Temperature) -> None:
         """Replace the temperature.

@@ -1,0 +1,32 @@
+"""The Typer application: its commands and ``--version``."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from .compare import compare
+
+app = typer.Typer(name="logitlab", add_completion=False, pretty_exceptions_enable=False)
+app.command(name="compare")(compare)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"logitlab {version('logitlab')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def logitlab(
+    context: typer.Context,
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", metavar="", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Compare classifier heads (last layer, temperature, loss) on your own images."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

@@ -1,0 +1,22 @@
+"""Backbones by name, and checkpoints of a backbone with its head."""
+
+from .backbone import Backbone
+from .checkpoint import CHECKPOINT_VERSION, ModelDescription, load_checkpoint, save_checkpoint
+from .factory import create_backbone, list_backbones
+from .resnet_cifar import ResNetCifar
+from .small import Mlp, SmallCnn
+from .timm_backbone import TimmBackbone
+
+__all__ = [
+    "CHECKPOINT_VERSION",
+    "Backbone",
+    "Mlp",
+    "ModelDescription",
+    "ResNetCifar",
+    "SmallCnn",
+    "TimmBackbone",
+    "create_backbone",
+    "list_backbones",
+    "load_checkpoint",
+    "save_checkpoint",
+]

@@ -1,0 +1,19 @@
+"""Grids of trials: compare heads on one data set, in one process or many."""
+
+from __future__ import annotations
+
+from .compare import DEFAULT_FOLDER, DEFAULT_HEADS, DEFAULT_SEEDS, compare
+from .comparison import Comparison
+from .components import nearest_preset
+from .progress import Reporter, Silent
+
+__all__ = [
+    "DEFAULT_FOLDER",
+    "DEFAULT_HEADS",
+    "DEFAULT_SEEDS",
+    "Comparison",
+    "Reporter",
+    "Silent",
+    "compare",
+    "nearest_preset",
+]

@@ -1,0 +1,192 @@
+"""Heads and backbones as a user wrote them: read, checked by building them once, made ready to be recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..config.errors import ConfigurationError, LogitLabError
+from ..config.names import unknown_name
+from ..config.specification import Specification, parse_specification
+from ..config.trial import ComponentConfig
+from .faults import Faults
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What backbones and heads must fit.
+
+    Attributes:
+        channels: channels of an image.
+        image_size: side of an image, in pixels.
+        num_classes: C.
+    """
+
+    channels: int
+    image_size: int
+    num_classes: int
+
+
+#: Stand in for the shape of data that could not be loaded. A fault counts only if both show it in the same words:
+#: then it does not hang on the data.
+_STAND_INS = (Shape(3, 224, 1000), Shape(1, 64, 10))
+
+
+def nearest_preset(num_classes: int) -> str:
+    """Return the setting of W whose number of classes is nearest to ``num_classes`` on a logarithmic scale.
+
+    >>> nearest_preset(10), nearest_preset(43), nearest_preset(400)
+    ('cifar10', 'cifar100', 'imagenet')
+    """
+    from ..heads import PRESET_CLASSES
+
+    return min(PRESET_CLASSES, key=lambda name: abs(math.log(PRESET_CLASSES[name] / num_classes)))
+
+
+def read_backbone(backbone: str | Specification, shape: Shape | None, faults: Faults) -> tuple[Any, int]:
+    """Check a backbone by building it.
+
+    Args:
+        backbone: ``name`` or ``name:key=value``.
+        shape: of the data; None when the data could not be loaded.
+        faults: gains what is wrong.
+
+    Returns:
+        its :class:`~logitlab.config.trial.ComponentConfig` (None when it is wrong) and D, the length of its
+        features (512 when it is not known).
+    """
+    from ..models import create_backbone
+
+    widths: list[int] = []
+
+    def build(shape: Shape) -> None:
+        built = create_backbone(
+            specification.name,
+            channels=shape.channels,
+            image_size=shape.image_size,
+            parameters=specification.parameters,
+        )
+        widths.append(int(built.num_features))
+
+    with faults:
+        specification = _specification(backbone, "backbone")
+        _check(build, shape)
+        component = ComponentConfig(name=specification.name, parameters=specification.parameters)
+        return component, widths[0] if widths else 512
+    return None, 512
+
+
+def read_heads(
+    heads: Sequence[str | Specification], in_features: int, shape: Shape | None, faults: Faults
+) -> list[ComponentConfig]:
+    """Check heads by building each of them.
+
+    Args:
+        heads: ``name`` or ``name:key=value``.
+        in_features: D.
+        shape: of the data; None when the data could not be loaded.
+        faults: gains what is wrong, of every head.
+
+    Returns:
+        the heads that are right, in their order; ``preset=auto`` is replaced by what it stands for.
+    """
+    from ..heads import create_head, head_module, head_source
+
+    if isinstance(heads, (str, Specification)):
+        heads = [heads]
+    if not heads:
+        faults.add("No head to compare. Give at least one.")
+    found: list[ComponentConfig] = []
+    for head in heads:
+        with faults:
+            specification = _resolved(_specification(head, "head"), shape)
+
+            def build(shape: Shape, specification: Specification = specification) -> None:
+                create_head(specification.name, in_features, shape.num_classes, **specification.parameters)
+
+            try:
+                _check(build, shape)
+            except ConfigurationError as fault:
+                raise ConfigurationError([_naming(specification, sentence) for sentence in fault.faults]) from fault
+            except LogitLabError:
+                raise
+            except Exception as fault:  # a user's factory may raise anything
+                raise ConfigurationError(
+                    f"The head '{specification}' cannot be built: {type(fault).__name__}: {fault}."
+                ) from fault
+            component = ComponentConfig(
+                name=specification.name,
+                parameters=specification.parameters,
+                module=head_module(specification.name),
+                source=head_source(specification.name),
+            )
+            if component in found:
+                raise ConfigurationError(f"The head '{specification}' is given twice. Give each head once.")
+            found.append(component)
+    return found
+
+
+def _naming(head: Specification, sentence: str) -> str:
+    """Say which of many heads a sentence is about, where it does not say so itself."""
+    return sentence if f"'{head.name}" in sentence else f"The head '{head}' is wrong. {sentence}"
+
+
+def _specification(text: str | Specification, kind: str) -> Specification:
+    return text if isinstance(text, Specification) else parse_specification(text, kind)
+
+
+def _resolved(head: Specification, shape: Shape | None) -> Specification:
+    """Replace ``preset="auto"``, which only a study with its data can resolve."""
+    if head.parameters.get("preset") != "auto":
+        return head
+    preset = nearest_preset((shape or _STAND_INS[0]).num_classes)
+    return Specification(head.name, {**head.parameters, "preset": preset})
+
+
+def _check(build: Any, shape: Shape | None) -> None:
+    """Build once for the data's shape, or for two stand-ins; leaves torch's random numbers as they were."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        if shape is not None:
+            build(shape)
+            return
+        messages = []
+        for stand_in in _STAND_INS:
+            try:
+                build(stand_in)
+            except ConfigurationError as fault:
+                messages.append(fault.faults)
+        if len(messages) == len(_STAND_INS) and messages[0] == messages[1]:
+            raise ConfigurationError(messages[0])
+
+
+def check_executor(executor: str, known: Iterable[str]) -> None:
+    """Raise ConfigurationError when ``executor`` is not among ``known``."""
+    known = sorted(known)
+    if executor not in known:
+        raise ConfigurationError(unknown_name("executor", str(executor), known))
+
+
+def read_device(device: str | None) -> str:
+    """Return the device to train on: the user's, or the first GPU, or the CPU.
+
+    Raises:
+        ConfigurationError: torch knows no such device, or this machine has none.
+    """
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(device)
+        # Touch it: a name may be right and the device absent.
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as fault:
+        reason = str(fault).splitlines()[0].rstrip(".")
+        raise ConfigurationError(
+            f"The device '{device}' cannot be used: {reason}. Take 'cpu', or leave it out."
+        ) from None
+    return str(found)

@@ -1,0 +1,85 @@
+"""The identity of a trial: what it depends on and what it does not."""
+
+import hashlib
+import json
+
+import pytest
+
+from logitlab.config.training import TrainingConfig
+from logitlab.config.trial import ComponentConfig, DataConfig, TrialConfig, canonical_json
+
+
+def trial(**changes):
+    values = {
+        "data": DataConfig(),
+        "data_fingerprint": "f" * 64,
+        "backbone": ComponentConfig(name="mlp"),
+        "head": ComponentConfig(name="cosine", parameters={"kappa": 20}),
+        "training": TrainingConfig(),
+        "seed": 0,
+    }
+    return TrialConfig(**{**values, **changes})
+
+
+def test_the_identity_is_the_digest_of_the_canonical_json_without_the_path():
+    values = trial().model_dump(mode="json")
+    del values["data"]["name"]
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    text = text.replace("0.0,", "0,").replace(":1.0,", ":1,").replace(":2.0,", ":2,")
+    assert trial().identity == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        trial(data=DataConfig(name="/somewhere/else")),
+        trial(head=ComponentConfig(name="cosine", parameters={"kappa": 20.0})),
+        trial(training=TrainingConfig(mixup=0)),
+        TrialConfig.model_validate(json.loads(json.dumps(trial().model_dump(mode="json")))),
+    ],
+)
+def test_equal_trials_share_their_identity(same):
+    assert same.identity == trial().identity
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        trial(seed=1),
+        trial(data_fingerprint="e" * 64),
+        trial(data=DataConfig(train_limit=100)),
+        trial(data=DataConfig(split_seed=1)),
+        trial(head=ComponentConfig(name="cosine", parameters={"kappa": 21})),
+        trial(head=ComponentConfig(name="cosine", parameters={"kappa": True})),
+        trial(head=ComponentConfig(name="cosine", parameters={"kappa": 20}, source="a")),
+        trial(backbone=ComponentConfig(name="mlp", parameters={"widths": [32]})),
+        trial(training=TrainingConfig(learning_rate=0.123)),
+    ],
+)
+def test_different_trials_do_not(other):
+    assert other.identity != trial().identity
+
+
+def test_the_order_of_parameters_does_not_matter():
+    first = trial(head=ComponentConfig(name="a", parameters={"x": 1, "y": 2}))
+    second = trial(head=ComponentConfig(name="a", parameters={"y": 2, "x": 1}))
+    assert first.identity == second.identity
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"b": 1, "a": 2}, '{"a":2,"b":1}'),
+        ([20.0, -0.0, 1e22, 0.1], "[20,0,10000000000000000000000,0.1]"),
+        ((1, True, None), "[1,true,null]"),
+        ("κ", '"\\u03ba"'),
+    ],
+)
+def test_canonical_json(value, text):
+    assert canonical_json(value) == text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_canonical_json_refuses_what_json_cannot_say(value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json([value])

@@ -1,0 +1,127 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from logitlab.config.training import TrainingConfig
+from logitlab.config.trial import ComponentConfig, DataConfig, TrialConfig
+
+
+@pytest.fixture
+def fake_trials(monkeypatch):
+    """The module of trial functions that a spawned process can import."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import fake_trials
+
+    yield fake_trials
+    sys.modules.pop("fake_trials", None)
+
+
+@pytest.fixture
+def make_trials():
+    def make(*behaviours, seed=0, epochs=2):
+        return [
+            TrialConfig(
+                data=DataConfig(),
+                data_fingerprint="f",
+                backbone=ComponentConfig(name="mlp"),
+                head=ComponentConfig(name="softmax", parameters={"behaviour": behaviour, "number": number}),
+                training=TrainingConfig(epochs=epochs),
+                seed=seed,
+            )
+            for number, behaviour in enumerate(behaviours)
+        ]
+
+    return make
+
+
+class Diary:
+    """A reporter that remembers."""
+
+    def __init__(self):
+        self.events = []
+
+    def prepare(self):
+        """Comes before every start; the tests look at what follows."""
+
+    def start(self, trials, pending, workers):
+        self.events.append(("start", len(trials), len(pending), workers))
+
+    def notice(self, text):
+        self.events.append(("notice", text))
+
+    def trial_started(self, trial):
+        self.events.append(("started", trial.identity))
+
+    def epoch(self, progress):
+        self.events.append(("epoch", progress.identity, progress.epoch))
+
+    def trial_ended(self, trial, record=None):
+        self.events.append(("ended", trial.identity, *(() if record is None else ("error" in record,))))
+
+    def stop(self):
+        self.events.append(("stop",))
+
+    def of(self, identity):
+        return [event for event in self.events if identity in event[1:2]]
+
+
+@pytest.fixture
+def diary():
+    return Diary()
+
+
+PLUGIN = '''
+from logitlab.heads import Head, register_head
+
+
+@register_head("mine")
+def mine(in_features, num_classes, behaviour="well", number=0):
+    """A head of one's own; ``behaviour`` speaks to the fake trial."""
+    if behaviour == "unbuildable":
+        raise KeyError("no such key")
+    return Head(in_features, num_classes)
+'''
+
+
+@pytest.fixture
+def own_modules(monkeypatch):
+    """Undo what importing a user's modules changes in this process."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr("logitlab.heads.registry._REGISTERED", {})
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if "plugin" in name:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def plugin(tmp_path, own_modules):
+    """A file that registers the head ``mine``."""
+    path = tmp_path / "plugin_of_mine.py"
+    path.write_text(PLUGIN)
+    return path
+
+
+@pytest.fixture
+def study(tmp_path, fake_trials, plugin, monkeypatch, diary):
+    """``compare`` without training: fake trials, the small data set, one's own head ``mine``."""
+    from logitlab.studies import compare
+
+    monkeypatch.setattr("logitlab.training.execute", fake_trials.run_fake, raising=False)
+
+    def run(*heads, **changes):
+        values = {
+            "heads": heads or ["softmax", "mine"],
+            "backbone": "mlp",
+            "seeds": 2,
+            "epochs": 2,
+            "plugins": [str(plugin)],
+            "out": tmp_path / "runs",
+            "executor": "serial",
+            "progress": diary,
+        }
+        return compare(**{**values, **changes})
+
+    return run

@@ -1,0 +1,229 @@
+"""Both executors keep one contract: a trial that fails costs itself alone."""
+
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from logitlab.config.errors import DataError, LogitLabError, TrialError
+from logitlab.records import Store
+from logitlab.studies.executors import Job, environment, one_thread, run_serial, worker_count
+from logitlab.studies.workers import run_in_processes
+
+
+def serial(job, trials, listener):
+    run_serial(job, trials, listener)
+
+
+def processes(job, trials, listener):
+    run_in_processes(job, trials, listener, workers=2)
+
+
+@pytest.fixture(params=[serial, processes])
+def run(request):
+    return request.param
+
+
+@pytest.fixture
+def job(tmp_path, fake_trials):
+    return Job(fake_trials.run_fake, tmp_path, data_root="somewhere")
+
+
+def gone(pid):
+    """Whether no process has this id; our own children are waited for, so none is left as a zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_every_trial_leaves_a_record_and_tells_of_its_epochs(run, job, make_trials, diary):
+    trials = make_trials("threads", "well", "well")
+    before = torch.get_num_threads()
+    run(job, trials, diary)
+    for trial in trials:
+        record = Store(job.root).record(trial.identity)
+        assert record["provenance"]["threads"] == (1 if trial is trials[0] else None)
+        assert record["provenance"]["device"] == "cpu"
+        assert record["provenance"]["data_root"] == "somewhere"
+        assert diary.of(trial.identity) == [
+            ("started", trial.identity),
+            ("epoch", trial.identity, 1),
+            ("epoch", trial.identity, 2),
+            ("ended", trial.identity),
+        ]
+    assert torch.get_num_threads() == before
+
+
+def test_a_failing_trial_is_recorded_and_the_others_go_on(run, job, make_trials, diary):
+    trials = make_trials("raise", "well", "memory", "record", "well")
+    run(job, trials, diary)
+    store = Store(job.root)
+    assert [store.is_done(trial.identity) for trial in trials] == [False, True, False, False, True]
+    failure = store.failure(trials[0].identity)["error"]
+    assert (failure["kind"], failure["message"], failure["attempt"]) == ("RuntimeError", "the head broke", 1)
+    assert "RuntimeError: the head\nbroke" in failure["traceback"]
+    assert store.failure(trials[2].identity)["error"]["message"].endswith("Take a smaller batch_size.")
+    assert sum(event[0] == "ended" for event in diary.events) == 5
+
+
+def test_data_that_no_trial_can_read_stop_the_study(run, job, make_trials, diary):
+    with pytest.raises(DataError, match=r"^cat/1\.jpg is truncated$"):
+        run(job, make_trials("data", "well", "well"), diary)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_store_that_takes_nothing_stops_the_study(tmp_path, fake_trials, make_trials, diary):
+    job = Job(fake_trials.cannot_store, tmp_path)
+    with pytest.raises(OSError, match="trials"):
+        serial(job, make_trials("well"), diary)
+    with pytest.raises(TrialError, match=r"(NotADirectory|FileExists)Error"):
+        processes(job, make_trials("well"), diary)
+
+
+def test_workers_are_reused_and_run_one_thread(job, make_trials, diary):
+    trials = make_trials("well", "well", "well", "well", "well")
+    run_in_processes(job, trials, diary, workers=2)
+    left = [Store(job.root).record(trial.identity)["provenance"] for trial in trials]
+    pids = {value["pid"] for value in left}
+    assert len(pids) <= 2
+    assert os.getpid() not in pids
+    assert {value["omp"] for value in left} == {"1"}
+    assert all(gone(pid) for pid in pids)
+
+
+def test_the_users_script_is_not_run_again_in_a_worker(job, make_trials, diary):
+    (trial,) = make_trials("well")
+    run_in_processes(job, [trial], diary, workers=1)
+    main_file = Store(job.root).record(trial.identity)["provenance"]["main_file"]
+    assert main_file is None or "pytest" not in main_file
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "how"), [("die", r"was killed by signal 9 \(SIGKILL\)"), ("leave", "ended with exit code 7")]
+)
+def test_a_dying_worker_costs_its_own_trial_alone(job, make_trials, diary, behaviour, how):
+    trials = make_trials(behaviour, "well", "well", "well")
+    run_in_processes(job, trials, diary, workers=2)
+    store = Store(job.root)
+    assert [store.is_done(trial.identity) for trial in trials] == [False, True, True, True]
+    error = store.failure(trials[0].identity)["error"]
+    assert error["kind"] == "WorkerDied"
+    assert re.search(how, error["message"])
+
+
+def test_a_plugin_that_workers_cannot_import_is_told(tmp_path, fake_trials, make_trials, diary):
+    job = Job(fake_trials.run_fake, tmp_path, plugins=("no_such_module_anywhere",))
+    with pytest.raises(LogitLabError, match="Cannot import the plugin 'no_such_module_anywhere'"):
+        run_in_processes(job, make_trials("well"), diary, workers=1)
+
+
+def test_workers_that_cannot_start_are_told(tmp_path, fake_trials, make_trials, diary, monkeypatch):
+    (tmp_path / "breaks.py").write_text("import os; os._exit(3)")
+    job = Job(fake_trials.run_fake, tmp_path, plugins=(str(tmp_path / "breaks.py"),))
+    with pytest.raises(LogitLabError, match="ended with exit code 3 before its first trial"):
+        run_in_processes(job, make_trials("well"), diary, workers=1)
+
+
+@pytest.mark.parametrize("behaviour", ["sleep", "stubborn"])
+def test_ctrl_c_ends_the_workers_and_keeps_what_is_done(job, make_trials, diary, behaviour, monkeypatch):
+    monkeypatch.setattr("logitlab.studies.workers._GRACE_SECONDS", 0.5)
+    trials = make_trials("well", behaviour, "interrupt_parent", "well")
+    with pytest.raises(KeyboardInterrupt):
+        run_in_processes(job, trials, diary, workers=2)
+    store = Store(job.root)
+    assert store.is_done(trials[0].identity)
+    assert not store.is_done(trials[3].identity)
+    assert multiprocessing.active_children() == []
+    for trial in trials[:3]:
+        pid = store.trial_folder(trial.identity) / "pid"
+        assert not pid.exists() or gone(int(pid.read_text()))
+    # Nothing is noted as a failure that the user asked for.
+    assert store.failure(trials[2].identity) is None
+
+
+def test_workers_run_from_another_thread_too(job, make_trials, diary):
+    (trial,) = make_trials("well")
+    thread = threading.Thread(target=run_in_processes, args=(job, [trial], diary, 1))
+    thread.start()
+    thread.join(60)
+    assert Store(job.root).is_done(trial.identity)
+
+
+ORPHAN = """
+import sys
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+import fake_trials
+from logitlab.config.training import TrainingConfig
+from logitlab.config.trial import ComponentConfig, DataConfig, TrialConfig
+from logitlab.studies.executors import Job
+from logitlab.studies.workers import run_in_processes
+
+class Quiet:
+    def trial_started(self, trial): pass
+    def epoch(self, progress): print(progress.identity, flush=True)
+    def trial_ended(self, trial): pass
+
+# No guard: a worker must not run this script again.
+trial = TrialConfig(data=DataConfig(), data_fingerprint="f", backbone=ComponentConfig(name="mlp"),
+                    head=ComponentConfig(name="softmax", parameters={{"behaviour": "sleep"}}),
+                    training=TrainingConfig(), seed=0)
+run_in_processes(Job(fake_trials.run_fake, Path({root!r})), [trial], Quiet(), 1)
+"""
+
+
+def test_no_orphan_outlives_a_killed_parent(tmp_path, fake_trials):
+    script = tmp_path / "study.py"
+    script.write_text(ORPHAN.format(folder=str(Path(fake_trials.__file__).parent), root=str(tmp_path)))
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    with parent:
+        identity = parent.stdout.readline().strip()
+        pid = int((Store(tmp_path).trial_folder(identity) / "pid").read_text())
+        assert not gone(pid)
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while not gone(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert gone(pid)
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "trials", "expected"),
+    [
+        ("cpu", None, 100, None),
+        ("cpu", None, 1, 1),
+        ("cpu", 8, 3, 3),
+        ("cpu", 2, 3, 2),
+        ("cuda", None, 9, 1),
+        ("cuda", 2, 9, 2),
+        ("cpu", None, 0, 1),
+    ],
+)
+def test_how_many_trials_run_at_a_time(device, workers, trials, expected):
+    import joblib
+
+    assert worker_count(device, workers, trials) == (expected or min(joblib.cpu_count(), trials))
+
+
+def test_an_accelerator_keeps_its_threads():
+    before = torch.get_num_threads()
+    with one_thread("cuda"):
+        assert torch.get_num_threads() == before
+
+
+def test_environment_variables_are_put_back(monkeypatch):
+    monkeypatch.setenv("LOGITLAB_TEST_A", "before")
+    monkeypatch.delenv("LOGITLAB_TEST_B", raising=False)
+    with environment(LOGITLAB_TEST_A="x", LOGITLAB_TEST_B="y"):
+        assert (os.environ["LOGITLAB_TEST_A"], os.environ["LOGITLAB_TEST_B"]) == ("x", "y")
+    assert os.environ["LOGITLAB_TEST_A"] == "before"
+    assert "LOGITLAB_TEST_B" not in os.environ

@@ -1,0 +1,65 @@
+"""What the documents say is run, so that it stays true."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from logitlab.heads import NAMED_HEADS
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (REPOSITORY / "ARCHITECTURE.md").read_text(encoding="utf-8")
+
+
+def test_the_quick_start_holds_exactly_two_blocks() -> None:
+    section = re.search(r"^## Quick start\s*$(.*?)(?=^## )", README, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    blocks = re.findall(r"^```sh\n(.*?)^```", section.group(1), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    assert "uv run logitlab compare" in blocks[0]
+    assert "uv run pytest" in blocks[1]
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("logitlab.heads.registry._REGISTERED", {})
+    space: dict[str, Any] = {"__name__": "readme"}
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 4
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), space)
+    assert "cosine_ls" in capsys.readouterr().out
+    assert space["best"] in ("softmax", "cosine_ls")
+    assert space["probabilities"].shape == (16, 10)
+    focal = space["ll"].create_head("focal", 8, 3, gamma=0.0)
+    plain = space["ll"].create_head("softmax", 8, 3)
+    plain.load_state_dict(focal.state_dict())
+    features, target = space["torch"].randn(5, 8), space["torch"].randint(3, (5,))
+    # γ = 0 is plain cross-entropy.
+    space["torch"].testing.assert_close(focal(features, target), plain(features, target))
+
+
+def test_the_readme_lists_every_head() -> None:
+    for name, named in NAMED_HEADS.items():
+        row = re.search(rf"^\| `{name}` \|.*\| (.*?) \|$", README, re.MULTILINE)
+        assert row is not None, f"README has no row for {name}"
+        assert row.group(1) == named.source
+
+
+def test_the_architecture_says_of_every_module_what_its_docstring_says() -> None:
+    package = REPOSITORY / "src" / "logitlab"
+    modules = {}
+    for path in package.rglob("*.py"):
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        if path.name != "__init__.py":
+            modules[str(path.relative_to(package))] = docstring.splitlines()[0].rstrip(".")
+    named = dict(re.findall(r"^\| `([a-z_/]+\.py)` \| (.*?) \|$", ARCHITECTURE, re.MULTILINE))
+    assert named == modules
