@@ -77,6 +77,16 @@ def test_one_class_has_no_loss_and_no_gradient() -> None:
     assert not logits.grad.any()
 
 
+def test_masked_rivals_give_a_finite_gradient_as_torch_does() -> None:
+    logits = torch.tensor([[1.0, -torch.inf, -torch.inf], [1.0, 2.0, -torch.inf]], requires_grad=True)
+    loss = softmax_cross_entropy(logits, torch.tensor([0, 0]))
+    loss.sum().backward()
+    assert loss[0].item() == 0.0
+    other = logits.detach().clone().requires_grad_()
+    F.cross_entropy(other, torch.tensor([0, 0]), reduction="sum").backward()
+    torch.testing.assert_close(logits.grad, other.grad)
+
+
 def test_rivals_leave_the_target_out() -> None:
     logits = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
     expected = math.log(math.e + math.e**3)

@@ -15,7 +15,9 @@ from logitlab.functional import (
     check_candidates,
     equiangular_kappa,
     least_squares_kappa,
+    normalize,
     projection_energy,
+    search_least_squares,
 )
 
 #: T §5: what counts is the energy of the choice, for candidates tie.
@@ -152,8 +154,12 @@ def test_half_precision_and_autocast_decide_in_float32() -> None:
     features, weight = torch.randn(64, 16).bfloat16(), torch.randn(10, 16).bfloat16()
     expected = least_squares_kappa(features.float(), weight.float())
     assert torch.equal(least_squares_kappa(features, weight), expected)
+    unit_features, unit_weight = normalize(features), normalize(weight)
+    energy = projection_energy(unit_features, unit_weight, 5.0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(least_squares_kappa(features.float(), weight.float()), expected)
+        assert torch.equal(search_least_squares(unit_features, unit_weight), expected)
+        assert torch.equal(projection_energy(unit_features, unit_weight, 5.0), energy)
 
 
 def test_the_choice_is_detached() -> None:

@@ -53,6 +53,20 @@ def test_gradient_and_second_derivative_are_those_of_the_formula() -> None:
     assert torch.autograd.gradgradcheck(normalize, rows)
 
 
+def test_second_derivative_of_a_zero_row_is_zero() -> None:
+    rows = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(normalize(rows).sum(), rows, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.sum(), rows)
+    assert second.tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_autocast_does_not_coarsen_cosines() -> None:
+    features, weight = torch.randn(6, 9), torch.randn(4, 9)
+    expected = cosine_similarity(features, weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(cosine_similarity(features, weight), expected, rtol=0, atol=0)
+
+
 def test_cosines_of_known_angles() -> None:
     degrees = torch.tensor([0.0, 30.0, 60.0, 90.0, 180.0], dtype=torch.float64)
     features = torch.stack([degrees.deg2rad().cos(), degrees.deg2rad().sin()], dim=-1) * 7

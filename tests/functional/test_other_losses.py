@@ -71,19 +71,6 @@ def test_squared_error_of_a_soft_target_is_linear_in_it() -> None:
     torch.testing.assert_close(actual, 0.5 * parts[0] + 0.3 * parts[1] + 0.2 * parts[2])
 
 
-@pytest.mark.parametrize("loss", [sigmoid_cross_entropy, squared_error])
-def test_class_weight_multiplies_the_whole_sample(loss) -> None:  # type: ignore[no-untyped-def]
-    options = {"target_weight": 2.0, "target_value": 3.0} if loss is squared_error else {}
-    logits, weight = torch.randn(2, 3, dtype=torch.float64), torch.tensor([1.0, 5.0, 2.0], dtype=torch.float64)
-    plain = loss(logits, torch.tensor([1, 2]), **options)
-    torch.testing.assert_close(loss(logits, torch.tensor([1, 2]), weight, **options), plain * weight[1:])
-    soft = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
-    torch.testing.assert_close(
-        loss(logits, soft, weight, **options),
-        loss(logits, soft, **options) * torch.tensor([3.0, 2.0], dtype=torch.float64),
-    )
-
-
 def test_gradchecks() -> None:
     logits, target = torch.randn(4, 3, dtype=torch.float64, requires_grad=True), torch.tensor([0, 2, 1, 1])
     check = torch.autograd.gradcheck

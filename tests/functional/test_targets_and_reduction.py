@@ -16,6 +16,7 @@ from logitlab.functional import check_target, reduce_loss, sample_weight, softma
         (torch.tensor([0]), r"shape \(2,\).*Got \(1,\)"),
         (torch.tensor([True, False]), "bool"),
         (torch.tensor([1j, 0j]), "complex"),
+        (torch.tensor([0.0, 1.0]), r"integer dtype: target.long\(\)"),
         (torch.rand(2, 4), r"shape \(2, 3\). Got \(2, 4\)"),
         (torch.tensor([[0.5, 0.6, -0.1], [1.0, 0.0, 0.0]]), r"\[0, 1\]. Got values from -0.1"),
         (torch.tensor([[0.5, 0.5, float("nan")], [1.0, 0.0, 0.0]]), r"\[0, 1\]. Got values from nan"),

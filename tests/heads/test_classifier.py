@@ -57,6 +57,7 @@ def test_reset_refuses_what_cannot_be() -> None:
 
 def test_cosine_head_resets_into_a_cosine_head() -> None:
     head = CosineHead(8, 4, temperature=LeastSquares(multiplier=2.0)).for_classes(6)
+    assert type(head) is CosineHead
     assert head.classifier == "cosine"
     assert isinstance(head.temperature, LeastSquares)
     assert head.temperature.multiplier == 2.0
@@ -117,3 +118,35 @@ def test_update_kappa_leaves_other_heads_alone_and_refuses_nothing() -> None:
     update_kappa(model("softmax"), [])
     with pytest.raises(InputError, match="at least one sample"):
         update_kappa(model(), [])
+    with pytest.raises(InputError, match="Got dict"):
+        update_kappa(model(), [{"images": torch.zeros(1, 5)}])
+
+
+def test_update_kappa_measures_a_compiled_model_too() -> None:
+    torch._dynamo.reset()
+    classifier = model()
+    compiled = torch.compile(classifier, backend="aot_eager")
+    images = torch.randn(6, 5)
+    compiled.eval()
+    with torch.no_grad():
+        compiled(images)
+    update_kappa(compiled, [images])
+    expected = least_squares_kappa(classifier.features(images), classifier.head.weight).mean()
+    assert isinstance(classifier.head.temperature, LeastSquares)
+    torch.testing.assert_close(classifier.head.temperature.mean.value, expected.detach())
+
+
+def test_update_kappa_follows_features_given_by_name() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = create_head("cosine_ls", 8, 4)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.head(features=images)
+
+    named, images = Named(), torch.randn(6, 8)
+    update_kappa(named, [images])
+    assert isinstance(named.head.temperature, LeastSquares)
+    expected = least_squares_kappa(images, named.head.weight).mean()
+    torch.testing.assert_close(named.head.temperature.mean.value, expected)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch.nn import functional as F
 
 from logitlab.config.errors import InputError, ParameterError
@@ -127,7 +128,8 @@ def test_empty_batch(name: str) -> None:
     loss.backward()
     assert loss.item() == 0.0
     for parameter in head.parameters():
-        assert parameter.grad is None or not parameter.grad.any()
+        assert parameter.grad is not None
+        assert not parameter.grad.any()
     assert head(features, torch.empty(0, C)).item() == 0.0
 
 
@@ -194,10 +196,11 @@ def test_permuting_the_classes_permutes_everything(name: str) -> None:
 def test_autocast_changes_nothing(name: str) -> None:
     head = make(name).eval()
     features, target = torch.randn(5, D), torch.randint(C, (5,))
-    expected = head(features, target)
+    expected, cosine = head(features, target), head.cosine(features)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(head(features, target), expected, rtol=0, atol=0)
         assert head(features).dtype == torch.float32
+        torch.testing.assert_close(head.cosine(features), cosine, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -262,6 +265,22 @@ def test_one_sample_at_a_time_equals_the_batch(name: str) -> None:
     torch.testing.assert_close(together, alone)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("soft", [False, True])
+def test_per_sample_gradients_by_torch_func(name: str, weighted: bool, soft: bool) -> None:
+    head = make(name, class_weight=[1.0, 2.0, 0.5, 4.0] if weighted else None, keep_probability=1.0)
+    features = torch.randn(3, D)
+    target = torch.randn(3, C).softmax(-1) if soft else torch.tensor([0, 1, 2])
+
+    def loss(weight: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(head, {"weight": weight}, (x, y), {"reduction": "sum"})
+
+    gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(head.weight.detach(), features, target)
+    head(features, target, reduction="sum").backward()
+    torch.testing.assert_close(gradients.sum(0), head.weight.grad, rtol=1e-4, atol=1e-5)
+
+
 def test_per_sample_gradients_by_torch_func_leave_the_running_mean_alone() -> None:
     head = create_head("cosine_ls", D, C)
     before = head.kappa
@@ -322,6 +341,9 @@ def test_kappa_can_be_overridden_for_a_call() -> None:
         head(features, kappa=torch.ones(2))
     with pytest.raises(InputError, match="without a temperature"):
         create_head("softmax", D, C)(features, kappa=3.0)
+    for wrong in (-3.0, math.nan, 0):
+        with pytest.raises(InputError, match="positive, finite number"):
+            head(features, kappa=wrong)
 
 
 def test_temperature_can_be_replaced() -> None:
@@ -337,6 +359,100 @@ def test_temperature_can_be_replaced() -> None:
         create_head("softmax", D, C).set_temperature(Fixed(3))
     with pytest.raises(ParameterError, match="does not suit this head"):
         create_head("logit_norm", D, C).set_temperature(LeastSquares())
+
+
+def test_a_trainable_temperature_learns_from_the_loss() -> None:
+    head = create_head("cosine", D, C, temperature="trainable", kappa=5.0, bias=False)
+    features, target = torch.randn(6, D), torch.randint(C, (6,))
+    head(features, target).backward()
+    assert isinstance(head.temperature, Trainable)
+    gradient = head.temperature.log_kappa.grad
+    assert gradient is not None
+    # dL/dκ' = κ · mean_i(Σ_c p_c z_c - z_y), by hand.
+    cosine = head.cosine(features)
+    p = (5.0 * cosine).softmax(-1)
+    expected = 5.0 * ((p * cosine).sum(-1) - cosine.gather(1, target[:, None])[:, 0]).mean()
+    torch.testing.assert_close(gradient[0], expected)
+
+
+def test_a_new_temperature_takes_the_heads_mode_and_precision() -> None:
+    head = create_head("cosine", D, C, inference_kappa="per_sample", dtype=torch.float64).eval()
+    head.set_temperature(LeastSquares())
+    assert head.kappa is not None
+    before = head.kappa.item()
+    head(torch.randn(5, D, dtype=torch.float64, requires_grad=True))
+    assert head.kappa.item() == before
+    trainable = create_head("cosine", D, C, temperature="trainable", dtype=torch.float64)
+    assert {parameter.dtype for parameter in trainable.parameters()} == {torch.float64}
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing_moves_the_mean_once(reentrant: bool) -> None:
+    features, target = torch.randn(4, D, requires_grad=True), torch.randint(C, (4,))
+    head = create_head("cosine_ls", D, C)
+    plain = copy.deepcopy(head)
+    plain(features, target).backward()
+    torch.utils.checkpoint.checkpoint(head, features, target, use_reentrant=reentrant).backward()
+    assert head.kappa is not None
+    assert plain.kappa is not None
+    if not reentrant:  # the reentrant kind runs its first pass without gradients
+        assert head.kappa.item() == plain.kappa.item()
+    torch.testing.assert_close(head.weight.grad, plain.weight.grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_parameters_are_computed_with_in_float32(name: str, dtype: torch.dtype) -> None:
+    head = make(name).eval().to(dtype)
+    features, target = torch.randn(5, D).to(dtype), torch.randint(C, (5,))
+    wide = copy.deepcopy(head).float()
+    torch.testing.assert_close(head(features), wide(features.float()), rtol=1e-6, atol=1e-6)
+    head(features, target).backward()
+    assert head.weight.dtype == dtype
+    assert head.weight.grad is not None
+    assert head.weight.grad.dtype == dtype
+
+
+def test_meta_initialisation() -> None:
+    with torch.device("meta"):
+        head = create_head("cosine", D, C, class_weight=[1.0, 2.0, 3.0, 4.0])
+    head.to_empty(device="cpu")
+    head.reset_parameters()
+    assert head.class_weight is not None
+    assert head.class_weight.tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert head(torch.randn(3, D), torch.tensor([0, 1, 2])).isfinite()
+
+
+@pytest.mark.parametrize("name", ["softmax", "cosine_ls", "sigmoid", "logit_norm"])
+def test_exports_with_a_dynamic_batch(name: str) -> None:
+    head = make(name).eval()
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(head, (torch.randn(4, D),), dynamic_shapes={"features": {0: batch}})
+    features = torch.randn(7, D)
+    torch.testing.assert_close(program.module()(features), head(features))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cosine_ls", "label_smoothing"])
+def test_inductor_gives_the_same(name: str) -> None:
+    torch._dynamo.reset()
+    head = make(name, class_weight=[1.0, 2.0, 0.5, 4.0], beta=1e-3)
+    other = copy.deepcopy(head)
+    features, target = torch.randn(5, D), torch.randint(C, (5,))
+    expected, actual = head(features, target), torch.compile(other, fullgraph=True)(features, target)
+    expected.backward()
+    actual.backward()
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(other.weight.grad, head.weight.grad)
+
+
+def test_numpy_numbers_serve() -> None:
+    import numpy as np
+
+    labels = np.array([0, 2, 1])
+    head = Head(np.int64(D), labels.max() + 1, classifier="cosine", kappa=np.float32(20))
+    assert head.num_classes == 3
+    assert type(head.num_classes) is int
 
 
 def test_cosine_head_closed_form() -> None:
@@ -412,6 +528,17 @@ def test_kappa_star_needs_a_temperature() -> None:
         create_head("softmax", D, C).kappa_star(torch.zeros(1, D))
 
 
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_weight_penalty_does_not_depend_on_class_weights(soft: bool) -> None:
+    features, index = torch.randn(5, D), torch.randint(C, (5,))
+    target = F.one_hot(index, C).float() if soft else index
+    head = Head(D, C, weight_penalty=1.0, class_weight=[0.1] * C)
+    bare = Head(D, C, class_weight=[0.1] * C)
+    bare.load_state_dict(head.state_dict())
+    added = head(features, target) - bare(features, target)
+    torch.testing.assert_close(added, 0.5 * head.weight.square().sum())
+
+
 def test_loss_scale_leaves_the_weight_penalty_alone() -> None:
     features, target = torch.randn(5, D), torch.randint(C, (5,))
     head = Head(D, C, loss_scale=10.0, weight_penalty=0.4)
@@ -432,6 +559,13 @@ def test_a_loss_of_ones_own() -> None:
 
     head = Head(D, C, loss=Brier())
     assert head(torch.zeros(2, D), torch.tensor([0, 1])).item() == pytest.approx(0.75**2 + 3 * 0.25**2)
+    weighted = Head(D, C, loss=Brier(), class_weight=[1.0, 9.0, 1.0, 1.0])
+    features, target = torch.randn(2, D), torch.tensor([0, 1])
+    values = Brier().per_sample(weighted(features), target)
+    torch.testing.assert_close(weighted(features, target), (values[0] + 9 * values[1]) / 10)
+    Brier.soft_targets = False
+    with pytest.raises(ParameterError, match="cannot smooth the target of Brier"):
+        Head(D, C, loss=Brier(), alpha=0.1)
 
 
 @pytest.mark.parametrize("features", [torch.zeros(2, D + 1), torch.zeros(2, D, dtype=torch.long)])

@@ -78,9 +78,9 @@ def test_the_callers_temperature_replaces_the_one_of_the_name() -> None:
     assert isinstance(adaptive.temperature, LeastSquares)
     assert adaptive.temperature.multiplier == 3.0
     assert adaptive.temperature.candidates == (1.0, 2.0)
-    fixed = create_head("cosine_2ls", 8, 4, kappa=9)
-    assert fixed.kappa is not None
-    assert fixed.kappa.item() == 9.0
+    trainable = create_head("cosine_2ls", 8, 4, temperature="trainable", kappa=9)
+    assert trainable.kappa is not None
+    assert trainable.kappa.item() == pytest.approx(9.0)
     kept = create_head("cosine_2ls", 8, 4, temperature=LeastSquares(multiplier=1.5)).temperature
     assert isinstance(kept, LeastSquares)
     assert kept.multiplier == 1.5
@@ -105,6 +105,9 @@ def test_explicit_parameters_override_a_preset() -> None:
         ("squared_error", {"kappa": 9, "M": 60}, "W's κ and M are 'target_weight' and 'target_value'"),
         ("softmax", {"multiplier": 2.0}, "belong to temperature='least_squares'"),
         ("softmax", {"zzzzzzz": 2.0}, "Known: classifier"),
+        ("cosine_ls", {"kappa": 20}, "'least_squares' chooses κ itself"),
+        ("cosine", {"kappa": 20, "temperature": "least_squares"}, "'least_squares' chooses κ itself"),
+        ("cosine", {"preset": [1]}, "Unknown preset"),
         ("cosine_ls", {"multiplier": -1}, "'multiplier' parameter of LeastSquares"),
     ],
 )
@@ -144,6 +147,11 @@ def test_names_are_guarded(mine: str) -> None:
         register_head("softmax")
     with pytest.raises(ParameterError, match="letters, digits"):
         register_head("my:head")
+    with pytest.raises(ParameterError, match=r"as in @register_head\('mine'\)"):
+
+        @register_head  # type: ignore[arg-type]
+        def without_parentheses() -> None: ...
+
     register_head(mine, overwrite=True)(lambda in_features, num_classes, **parameters: torch.nn.Linear(2, 2))
     with pytest.raises(ParameterError, match="must return a Head. Got Linear"):
         create_head(mine, 8, 4, anything=1)

@@ -88,6 +88,63 @@ def test_the_penalty_carries_the_weight_of_its_sample() -> None:
     torch.testing.assert_close(weighted, plain * weight)
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        SigmoidCrossEntropy(),
+        SquaredError(2.0, 3.0),
+        LabelSmoothing(0.3, SigmoidCrossEntropy()),
+        LogitPenalty(0.2, LabelSmoothing(0.3, SquaredError(2.0, 3.0))),
+    ],
+    ids=repr,
+)
+def test_class_weight_multiplies_the_whole_sample(loss: Loss) -> None:
+    logits, weight = torch.randn(2, 3, dtype=torch.float64), torch.tensor([1.0, 5.0, 2.0], dtype=torch.float64)
+    options = {"reduction": "none", "class_weight": weight}
+    plain = loss(logits, torch.tensor([1, 2]), reduction="none")
+    torch.testing.assert_close(loss(logits, torch.tensor([1, 2]), **options), plain * weight[1:])
+    soft = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    expected = loss(logits, soft, reduction="none") * torch.tensor([3.0, 2.0], dtype=torch.float64)
+    torch.testing.assert_close(loss(logits, soft, **options), expected)
+
+
+@pytest.mark.parametrize("loss", ALL, ids=repr)
+def test_autocast_changes_nothing(loss: Loss) -> None:
+    logits, soft, weight = torch.randn(6, 4), torch.randn(6, 4).softmax(-1), torch.rand(4) + 0.5
+    expected = loss(logits, soft, class_weight=weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(loss(logits, soft, class_weight=weight), expected, rtol=0, atol=0)
+
+
+class Hard(Loss):
+    """A loss of class indices only."""
+
+    soft_targets = False
+
+    def per_sample(
+        self, logits: torch.Tensor, target: torch.Tensor, class_weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        assert class_weight is None
+        return -logits.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+
+
+def test_a_loss_of_class_indices_only_says_so() -> None:
+    logits = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    assert Hard()(logits, torch.tensor([0, 1])).item() == -3.0
+    assert Hard()(logits, torch.tensor([0, 1]), class_weight=torch.tensor([1.0, 3.0])).item() == -4.0
+    with pytest.raises(InputError, match="Hard takes class indices only"):
+        Hard()(logits, logits.softmax(-1))
+    with pytest.raises(ParameterError, match="Hard takes class indices only"):
+        LabelSmoothing(0.1, Hard())
+    with pytest.raises(InputError, match="class indices only"):
+        LogitPenalty(0.1, Hard())(logits, logits.softmax(-1))
+
+
+def test_a_class_weight_of_the_wrong_length_is_refused() -> None:
+    with pytest.raises(InputError, match=r"class weight of shape \[3\]. Got \[7\]"):
+        SoftmaxCrossEntropy()(torch.zeros(1, 3), torch.tensor([0]), class_weight=torch.ones(7))
+
+
 def test_links() -> None:
     assert [loss.link for loss in ALL] == [
         "softmax", "normalized_sigmoid", "none", "softmax", "softmax", "normalized_sigmoid",

@@ -49,7 +49,8 @@ def test_both_executors_give_the_same_bits_and_take_a_users_head(tmp_path, own_m
         assert record["provenance"]["seconds"] > 0
     softmax, mine = (record["result"]["test"] for record in here.records)
     assert softmax["kappa"] is None
-    assert mine["kappa"] == pytest.approx(8, rel=0.5)
+    # It starts at 8 and is learned; T finds that it grows.
+    assert 8 < mine["kappa"] < 80
 
 
 @pytest.mark.slow

@@ -34,6 +34,7 @@ def test_fixed_keeps_its_digits_in_float64() -> None:
         (lambda: Fixed(20, tau=0.05), "exactly one"),
         (lambda: Fixed(-1), "The 'kappa' parameter of Fixed"),
         (lambda: Fixed(tau=0), "The 'tau' parameter of Fixed"),
+        (lambda: Fixed(tau=1e-310), "finite inverse"),
         (lambda: Fixed(math.nan), "Got nan"),
         (lambda: Trainable(init=0), "The 'init' parameter of Trainable"),
         (lambda: LeastSquares(multiplier=0, momentum=2), "(?s)'multiplier'.*'momentum'"),
@@ -100,8 +101,10 @@ def test_running_mean_starts_at_the_closed_form_and_moves_by_its_momentum() -> N
     mean.start(10)
     start = equiangular_kappa(10)
     assert mean.value.item() == pytest.approx(start)
-    mean.start(1000)
+    mean.start(10)
     assert mean.value.item() == pytest.approx(start)
+    with pytest.raises(ParameterError, match=r"of 10 classes.*fresh\(\)"):
+        mean.start(1000)
     mean.observe(torch.tensor([8.0, 12.0]))
     assert mean.value.item() == pytest.approx(0.75 * start + 0.25 * 10)
 
@@ -117,7 +120,49 @@ def test_running_mean_rests_outside_training() -> None:
     mean.observe(torch.tensor([50.0]))
     mean.train()
     torch.func.vmap(lambda kappa: (mean.observe(kappa), kappa)[1])(torch.tensor([50.0]))
+    # A transform over something else than κ is no step of training either.
+    torch.func.vmap(lambda other: (mean.observe(torch.tensor([50.0])), other)[1])(torch.zeros(1))
     assert mean.value.item() == before
+
+
+def test_samples_without_a_direction_do_not_move_the_mean() -> None:
+    temperature = LeastSquares()
+    temperature.attach(5)
+    start = temperature.kappa.item()
+    weight = torch.randn(5, 8)
+    broken = torch.full((1, 8), math.nan)
+    for features in (torch.zeros(3, 8), broken):
+        temperature(cosine_similarity(features, weight), normalize(features), normalize(weight), per_sample=True)
+    assert temperature.kappa.item() == start
+    mixed = torch.cat([torch.zeros(3, 8), torch.randn(2, 8)])
+    temperature(cosine_similarity(mixed, weight), normalize(mixed), normalize(weight), per_sample=True)
+    expected = 0.9 * start + 0.1 * least_squares_kappa(mixed[3:], weight).mean().item()
+    assert temperature.kappa.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_mean_stays_in_float32(dtype: torch.dtype) -> None:
+    temperature = LeastSquares()
+    temperature.attach(10)
+    before = temperature.kappa.item()
+    temperature.to(dtype)
+    assert temperature.mean.value.dtype == torch.float32
+    assert temperature.kappa.item() == before
+    assert temperature.double().mean.value.dtype == torch.float64
+
+
+def test_what_was_built_on_the_meta_device_can_begin_again() -> None:
+    with torch.device("meta"):
+        temperatures = [LeastSquares(), Trainable(), Trainable(3.0)]
+        for temperature in temperatures:
+            temperature.attach(10)
+    for temperature in temperatures:
+        temperature.to_empty(device="cpu")
+        for module in temperature.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+    start = equiangular_kappa(10)
+    assert [temperature.kappa.item() for temperature in temperatures] == pytest.approx([start, start, 3.0])
 
 
 def test_kappa_is_a_copy() -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .reduction import sample_weight
 from .targets import is_soft
 
 
@@ -15,7 +16,7 @@ def rival_logsumexp(logits: Tensor, target: Tensor) -> Tensor:
     .. math:: r = \log \sum_{c \ne y} e^{\ell_c}
 
     Args:
-        logits: shape ``[..., C]``, C at least 2.
+        logits: shape ``[..., C]``; -inf stands for a masked class. With no rival left the result is the lowest number.
         target: class indices in [0, C), int64, shape ``[...]``.
 
     Returns:
@@ -24,7 +25,9 @@ def rival_logsumexp(logits: Tensor, target: Tensor) -> Tensor:
     >>> rival_logsumexp(torch.tensor([[5.0, 0.0, 0.0]]), torch.tensor([0]))
     tensor([0.6931])
     """
-    return logits.scatter(-1, target.unsqueeze(-1), -torch.inf).logsumexp(dim=-1)
+    # Not -inf: where no rival is left (one class, or all others masked) the derivative would be 0/0.
+    lowest = torch.finfo(logits.dtype).min
+    return logits.scatter(-1, target.unsqueeze(-1), lowest).logsumexp(dim=-1)
 
 
 def softmax_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
@@ -54,9 +57,7 @@ def softmax_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor |
         if class_weight is not None:
             target = target * class_weight
         return -(target * F.log_softmax(logits, dim=-1)).sum(dim=-1)
-    if logits.shape[-1] == 1:
-        return 0.0 * logits.squeeze(-1)  # no rivals: the loss is zero whatever the logit
     target_logit = logits.gather(-1, target.unsqueeze(-1)).squeeze(-1)
     # torch's softplus is cut off at 20; logsigmoid is exact everywhere.
     loss = -F.logsigmoid(target_logit - rival_logsumexp(logits, target))
-    return loss if class_weight is None else loss * class_weight[target]
+    return loss if class_weight is None else loss * sample_weight(target, class_weight)

@@ -44,11 +44,13 @@ def projection_energy(
     >>> projection_energy(torch.eye(3), torch.eye(3), 100.0)
     tensor([0., 0., 0.])
     """
-    if cosine is None:
-        cosine = F.linear(unit_features, unit_weight)
     if isinstance(kappa, Tensor) and kappa.ndim:
         kappa = kappa.unsqueeze(-1)
-    combination = torch.softmax(kappa * cosine, dim=-1) @ unit_weight
+    # Autocast would turn the deciding products into half precision.
+    with autocast_off(unit_features.device):
+        if cosine is None:
+            cosine = F.linear(unit_features, unit_weight)
+        combination = torch.softmax(kappa * cosine, dim=-1) @ unit_weight
     return 0.5 * (unit_features - combination).square().sum(dim=-1)
 
 
@@ -79,7 +81,8 @@ def search_least_squares(
         T Eqs. (11) and (14); TS Eq. (30).
     """
     if cosine is None:
-        cosine = F.linear(unit_features, unit_weight)
+        with autocast_off(unit_features.device):
+            cosine = F.linear(unit_features, unit_weight)
     kappa = torch.full_like(cosine[..., 0], candidates[0])
     lowest = projection_energy(unit_features, unit_weight, candidates[0], cosine)
     for candidate in candidates[1:]:
@@ -117,8 +120,7 @@ def least_squares_kappa(features: Tensor, weight: Tensor, candidates: Sequence[f
             f"{tuple(weight.shape)}."
         )
     check_candidates(candidates)
-    # Autocast would turn the deciding products into half precision.
-    with torch.no_grad(), autocast_off(features.device):
+    with torch.no_grad():
         dtype = at_least_float32(features, weight)
         return search_least_squares(normalize(features.to(dtype)), normalize(weight.to(dtype)), candidates)
 

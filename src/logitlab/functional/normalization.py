@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .precision import at_least_float32
+from .precision import at_least_float32, autocast_off
 
 
 def normalize(vectors: Tensor) -> Tensor:
@@ -37,10 +37,10 @@ def normalize(vectors: Tensor) -> Tensor:
     # The quotient does not depend on this scale, hence no gradient flows through it.
     largest = vectors.detach().abs().amax(dim=-1, keepdim=True)
     is_zero = largest < torch.finfo(vectors.dtype).tiny ** 0.5
-    one = torch.ones_like(largest)
-    scaled = vectors / torch.where(is_zero, one, largest)
-    norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
-    return torch.where(is_zero, torch.zeros_like(scaled), scaled / torch.where(is_zero, one, norm))
+    # Zero rows are replaced before the norm is taken, so that no derivative of any order meets 0/0.
+    scaled = torch.where(is_zero, 1.0, vectors) / torch.where(is_zero, 1.0, largest)
+    unit = scaled / torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    return torch.where(is_zero, 0.0, unit)
 
 
 def cosine_similarity(features: Tensor, weight: Tensor) -> Tensor:
@@ -62,4 +62,5 @@ def cosine_similarity(features: Tensor, weight: Tensor) -> Tensor:
     tensor([[ 1.,  0., -1.]])
     """
     dtype = at_least_float32(features, weight)
-    return F.linear(normalize(features.to(dtype)), normalize(weight.to(dtype)))
+    with autocast_off(features.device):
+        return F.linear(normalize(features.to(dtype)), normalize(weight.to(dtype)))

@@ -27,7 +27,10 @@ def sample_weight(target: Tensor, class_weight: Tensor) -> Tensor:
     >>> sample_weight(torch.tensor([1, 0]), torch.tensor([1.0, 3.0]))
     tensor([3., 1.])
     """
-    return target @ class_weight if is_soft(target) else class_weight[target]
+    if is_soft(target):
+        return (target * class_weight).sum(dim=-1)
+    # Indexing by a target without dimensions would read its value, which stalls a GPU and fails under vmap.
+    return class_weight.gather(0, target.reshape(-1)).reshape(target.shape)
 
 
 def reduce_loss(
@@ -70,7 +73,7 @@ def reduce_loss(
         loss = torch.where(counts, loss, torch.zeros_like(loss))
         counted = counts.to(loss.dtype)
         if class_weight is not None:
-            counted = counted * class_weight[torch.where(counts, target, 0)]
+            counted = counted * sample_weight(torch.where(counts, target, 0), class_weight)
     if reduction == "none":
         return loss
     total = loss.sum()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from .reduction import sample_weight
 from .targets import is_soft
 
 
-def sigmoid_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
+def sigmoid_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     r"""Sum over the classes of the binary cross-entropy of each logit.
 
     .. math:: L = -\sum_k \left( t_k \log \sigma(\ell_k) + (1 - t_k) \log(1 - \sigma(\ell_k)) \right)
@@ -19,8 +18,6 @@ def sigmoid_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor |
     Args:
         logits: shape ``[..., C]``.
         target: class indices, int64, shape ``[...]``; or probabilities, shape ``[..., C]``.
-        class_weight: positive factor a class, shape ``[C]``. The whole loss of a sample is multiplied by the
-            weight of its class (of a soft target: by Σ t_k w_k).
 
     Returns:
         Loss in nats, shape ``[...]``.
@@ -33,13 +30,11 @@ def sigmoid_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor |
     tensor([2.0794])
     """
     if is_soft(target):
-        loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(dim=-1)
-    else:
-        # log(1 - σ(ℓ)) = log σ(-ℓ): turn the sign of the rivals.
-        index = target.unsqueeze(-1)
-        signed = (-logits).scatter(-1, index, logits.gather(-1, index))
-        loss = -F.logsigmoid(signed).sum(dim=-1)
-    return loss if class_weight is None else loss * sample_weight(target, class_weight)
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(dim=-1)
+    # log(1 - σ(ℓ)) = log σ(-ℓ): turn the sign of the rivals.
+    index = target.unsqueeze(-1)
+    signed = (-logits).scatter(-1, index, logits.gather(-1, index))
+    return -F.logsigmoid(signed).sum(dim=-1)
 
 
 def normalized_sigmoid(logits: Tensor) -> Tensor:

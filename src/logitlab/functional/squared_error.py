@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from .reduction import sample_weight
 from .targets import is_soft
 
 
 def squared_error(
     logits: Tensor,
     target: Tensor,
-    class_weight: Tensor | None = None,
     *,
     target_weight: float,
     target_value: float,
@@ -28,8 +26,6 @@ def squared_error(
     Args:
         logits: shape ``[..., C]``.
         target: class indices, int64, shape ``[...]``; or probabilities, shape ``[..., C]``.
-        class_weight: positive factor a class, shape ``[C]``. The whole loss of a sample is multiplied by the
-            weight of its class (of a soft target: by Σ t_k w_k).
         target_weight: W's κ, positive: weight of the target class relative to a rival.
         target_value: W's M, positive: the logit that the target class is drawn to.
 
@@ -44,8 +40,8 @@ def squared_error(
     tensor([20.])
     """
     num_classes = logits.shape[-1]
-    one_hot = target if is_soft(target) else F.one_hot(target, num_classes).to(logits.dtype)
+    # Scattered, for torch's one_hot reads the largest target, which fails under vmap.
+    one_hot = target if is_soft(target) else torch.zeros_like(logits).scatter(-1, target.unsqueeze(-1), 1.0)
     of_target = target_weight * one_hot * (logits - target_value).square()
     of_rivals = (1 - one_hot) * logits.square()
-    loss = (of_target + of_rivals).sum(dim=-1) / num_classes
-    return loss if class_weight is None else loss * sample_weight(target, class_weight)
+    return (of_target + of_rivals).sum(dim=-1) / num_classes

@@ -39,8 +39,9 @@ def check_target(target: Tensor, logits: Tensor, ignore_index: int = -100) -> Te
     batch, num_classes = logits.shape[:-1], logits.shape[-1]
     if is_soft(target):
         if target.shape != logits.shape:
+            hint = " Class indices need an integer dtype: target.long()." if target.shape == batch else ""
             raise InputError(
-                f"Expected target probabilities of shape {tuple(logits.shape)}. Got {tuple(target.shape)}."
+                f"Expected target probabilities of shape {tuple(logits.shape)}. Got {tuple(target.shape)}.{hint}"
             )
         target = target.to(logits.dtype)
         if target.numel() and _values_at_hand(target):

@@ -41,7 +41,8 @@ class Classifier(nn.Module):
 
     def predict_proba(self, images: Tensor) -> Tensor:
         """Probabilities of the classes; see ``Head.predict_proba``."""
-        return self.head.predict_proba(self.backbone(images))
+        # By way of the one forward pass, which is what FSDP gathers the weights for.
+        return self.head.probabilities(self(images))
 
     @property
     def num_features(self) -> int:

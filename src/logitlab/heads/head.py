@@ -24,7 +24,7 @@ from logitlab.losses import Link, Loss
 from logitlab.temperature import Temperature, create_temperature
 
 from .compose_loss import compose_loss
-from .parameters import class_weight_tensor, find_faults
+from .parameters import RANGES, class_weight_tensor, find_faults
 
 
 class Head(nn.Module):
@@ -61,7 +61,7 @@ class Head(nn.Module):
         ignore_index: class index of samples that do not count.
         inference_kappa: in eval mode scale by the running ``"mean"`` of κ*, or search ``"per_sample"``.
         device: of the parameters.
-        dtype: of the parameters.
+        dtype: of the parameters; those of the temperature are float32 at least.
 
     Attributes:
         weight: ``[C, D]``, laid out and initialised as in ``nn.Linear``.
@@ -108,8 +108,8 @@ class Head(nn.Module):
         if faults:
             raise ParameterError(faults)
         self._arguments = arguments
-        self.in_features = in_features
-        self.num_classes = num_classes
+        self.in_features = int(in_features)
+        self.num_classes = int(num_classes)
         self.classifier = classifier
         self.normalize_logits = normalize_logits
         self.keep_probability = keep_probability
@@ -129,21 +129,29 @@ class Head(nn.Module):
             self.register_parameter("bias", None)
         self.class_weight: Tensor | None
         weights = class_weight_tensor(class_weight)
-        self.register_buffer("class_weight", None if weights is None else weights.to(device))
+        self.register_buffer(
+            "class_weight", None if weights is None else torch.empty_like(weights, device=self.weight.device)
+        )
+        self.reset_parameters()
         self.temperature: Temperature | None = None
         if isinstance(temperature, str) or kappa is not None or tau is not None:
             name = temperature if isinstance(temperature, str) else "fixed"
             temperature = create_temperature(name, kappa=kappa, tau=tau)
         if temperature is not None:
             self.set_temperature(temperature)
-        self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weight as ``nn.Linear`` does; set the bias to zero, for sigmoid to -log C (W §2)."""
+        """Draw the weight as ``nn.Linear`` does; set the bias to zero, for sigmoid to -log C (W §2).
+
+        Temperatures begin again by ``reset_parameters`` of their own.
+        """
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             sigmoid = self.link == "normalized_sigmoid"
             nn.init.constant_(self.bias, -math.log(self.num_classes) if sigmoid else 0.0)
+        given = class_weight_tensor(self._arguments["class_weight"])
+        if self.class_weight is not None and given is not None:
+            self.class_weight.copy_(given)
 
     @property
     def link(self) -> Link:
@@ -174,10 +182,13 @@ class Head(nn.Module):
                 "and a fixed or trainable one may also scale normalized logits."
             )
         temperature.attach(self.num_classes)
-        self.temperature = temperature.to(self.weight.device)
+        dtype = at_least_float32(self.weight)
+        self.temperature = temperature.to(self.weight.device, dtype).train(self.training)
 
     def for_classes(self, num_classes: int) -> Head:
         """A fresh head of the same kind and temperature for another number of classes.
+
+        The new head is of the same class; a subclass that keeps a state of its own builds its own.
 
         Args:
             num_classes: the new C.
@@ -187,7 +198,8 @@ class Head(nn.Module):
         """
         arguments = {**self._arguments, "num_classes": num_classes, "kappa": None, "tau": None}
         arguments["temperature"] = None if self.temperature is None else self.temperature.fresh()
-        head = Head(**arguments, device=self.weight.device, dtype=self.weight.dtype)
+        head = type(self).__new__(type(self))
+        Head.__init__(head, **arguments, device=self.weight.device, dtype=self.weight.dtype)
         return head.train(self.training)
 
     def forward(
@@ -250,7 +262,9 @@ class Head(nn.Module):
             InputError: the loss defines no probabilities (squared error).
         """
         if self.link == "none":
-            raise InputError("Squared error defines no probabilities. Use the logits, or predict.")
+            raise InputError(
+                "The loss of this head (squared error) defines no probabilities. Use the logits, or predict."
+            )
         return normalized_sigmoid(logits) if self.link == "normalized_sigmoid" else F.softmax(logits, dim=-1)
 
     def predict(self, features: Tensor) -> Tensor:
@@ -338,7 +352,9 @@ class Head(nn.Module):
                 )
             kappa = override.to(cosine)
         else:
-            kappa = cosine.new_full((), override)
+            if override not in RANGES["kappa"]:
+                raise InputError(f"Expected 'kappa' as a positive, finite number or a tensor. Got {override!r}.")
+            kappa = cosine.new_full((), float(override))
         return kappa.unsqueeze(-1) if kappa.ndim else kappa
 
     def _loss(self, logits: Tensor, target: Tensor, reduction: Reduction) -> Tensor:

@@ -23,8 +23,9 @@ def param_groups(
 ) -> list[dict[str, Any]]:
     """Split the parameters of a model for ``torch.optim``.
 
-    Every trainable parameter stands in exactly one group. Temperatures never decay: decay would draw κ to 1. W
-    spares norms and biases for ImageNet and CIFAR-10 and decays them for CIFAR-100.
+    Every trainable parameter stands in exactly one group. Temperatures never decay: decay would draw κ to 1. W spares
+    the parameters of batch norm for ImageNet and CIFAR-10 and decays them for CIFAR-100 (A.1); here biases go with
+    them, as usual.
 
     Args:
         model: holds at most a few ``Head`` modules, such as a ``Classifier``.

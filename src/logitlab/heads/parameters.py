@@ -66,7 +66,8 @@ def class_weight_tensor(class_weight: Tensor | Sequence[float] | None) -> Tensor
         return None
     if isinstance(class_weight, Tensor):
         return class_weight.detach().clone()
-    return torch.tensor(list(class_weight), dtype=torch.get_default_dtype())
+    # On the CPU even while a model is built on the meta device: the values are checked.
+    return torch.tensor(list(class_weight), dtype=torch.get_default_dtype(), device="cpu")
 
 
 def _choice_fault(owner: str, name: str, value: Any) -> str | None:
@@ -147,6 +148,12 @@ def _combination_faults(owner: str, values: dict[str, Any]) -> list[str]:
         faults.append(
             f"{owner} needs a temperature for {'cosines' if cosine else 'normalized logits'}, which lie in [-1, 1]. "
             "Give 'kappa', 'tau', or temperature='least_squares' or 'trainable'."
+        )
+    loss = values["loss"]
+    if values["alpha"] and isinstance(loss, Loss) and not loss.soft_targets:
+        faults.append(
+            f"{owner} cannot smooth the target of {type(loss).__name__}, which takes class indices only. "
+            "Leave 'alpha' out."
         )
     if cosine and normalized:
         faults.append(

@@ -49,9 +49,11 @@ def create_head(name: str, in_features: int, num_classes: int, **parameters: Any
         raise ParameterError(unknown_name("head", name, list_heads()))
     keywords = resolve_parameters(name, parameters)
     candidates, multiplier = keywords.pop("candidates", None), keywords.pop("multiplier", None)
-    if keywords.get("temperature") == "least_squares":
+    has_number = keywords.get("kappa") is not None or keywords.get("tau") is not None
+    # With a number the name stays a name, and Head says what is wrong with the two together.
+    if keywords.get("temperature") == "least_squares" and not has_number:
         keywords["temperature"] = LeastSquares(candidates, 1.0 if multiplier is None else multiplier)
-    elif candidates is not None or "multiplier" in parameters:
+    elif keywords.get("temperature") != "least_squares" and (candidates is not None or "multiplier" in parameters):
         raise ParameterError(
             f"'multiplier' and 'candidates' belong to temperature='least_squares', which the head '{name}' does not "
             "have as it was asked for."
@@ -75,17 +77,18 @@ def resolve_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
     faults = [
         _unknown_parameter(name, key, known_parameters(name)) for key in given if key not in known_parameters(name)
     ]
-    if preset is not None and preset not in PRESET_CLASSES:
+    if preset is not None and str(preset) not in PRESET_CLASSES:
         faults.append(unknown_name("preset", str(preset), PRESET_CLASSES))
     if faults:
         raise ParameterError(faults)
     keywords = {**named.fixed, **(named.presets.get(preset, {}) if preset else {})}
     if {"kappa", "tau", "temperature"} & given.keys():
-        # The caller's choice of temperature replaces the one of the name as a whole.
-        for key in ("kappa", "tau", "temperature"):
-            keywords.pop(key, None)
-        if given.get("temperature", "least_squares") != "least_squares":
-            keywords.pop("multiplier", None)
+        # One number replaces the other, and a temperature replaces both. A number alone does not replace a
+        # temperature: "cosine_ls" with kappa=20 would be called by a name that it no longer deserves.
+        keywords.pop("kappa", None)
+        keywords.pop("tau", None)
+    if given.get("temperature", "least_squares") != "least_squares":
+        keywords.pop("multiplier", None)
     return {**keywords, **given}
 
 
@@ -125,8 +128,10 @@ def register_head(name: str, *, overwrite: bool = False) -> Callable[[AnyFactory
     >>> create_head("doctest_example", 8, 3).link
     'softmax'
     """
-    if not name.isidentifier():
-        raise ParameterError(f"The name of a head must be letters, digits and underscores. Got {name!r}.")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ParameterError(
+            f"The name of a head must be letters, digits and underscores, as in @register_head('mine'). Got {name!r}."
+        )
     if name in NAMED_HEADS:
         raise ParameterError(f"The head '{name}' is built in. Choose another name.")
     if name in _REGISTERED and not overwrite:

@@ -27,7 +27,7 @@ def update_kappa(model: nn.Module, loader: Iterable[Any], device: torch.device |
         device: to move the images to; None leaves them where they are.
 
     Raises:
-        InputError: the loader gave no sample.
+        InputError: the loader gave no sample, or batches of another kind.
     """
     heads = [module for module in model.modules() if isinstance(module, Head) and _running_mean(module)]
     if not heads:
@@ -35,19 +35,25 @@ def update_kappa(model: nn.Module, loader: Iterable[Any], device: torch.device |
     totals = {id(head): torch.zeros((), dtype=torch.float64) for head in heads}
     counts = {id(head): 0 for head in heads}
 
-    def measure(head: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def measure(head: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         assert isinstance(head, Head)
-        kappa = head.kappa_star(arguments[0])
+        kappa = head.kappa_star(arguments[0] if arguments else keywords["features"])
         totals[id(head)] += kappa.double().sum().cpu()
         counts[id(head)] += kappa.numel()
 
     modes = {module: module.training for module in model.modules()}
-    hooks = [head.register_forward_pre_hook(measure) for head in heads]
+    hooks = [head.register_forward_pre_hook(measure, with_kwargs=True) for head in heads]
     try:
         model.eval()
-        for batch in loader:
-            images: Tensor = batch[0] if isinstance(batch, (tuple, list)) else batch
-            model(images if device is None else images.to(device))
+        # A compiled model would not see the hooks.
+        with torch.compiler.set_stance("force_eager"):
+            for batch in loader:
+                images = batch[0] if isinstance(batch, (tuple, list)) else batch
+                if not isinstance(images, Tensor):
+                    raise InputError(
+                        f"Expected batches of images, or tuples that begin with them. Got {type(batch).__name__}."
+                    )
+                model(images if device is None else images.to(device))
     finally:
         for hook in hooks:
             hook.remove()

@@ -8,9 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from logitlab.config.errors import InputError
 from logitlab.functional import (
     Reduction,
     at_least_float32,
+    autocast_off,
     check_target,
     is_soft,
     reduce_loss,
@@ -22,22 +24,28 @@ Link = Literal["softmax", "normalized_sigmoid", "none"]
 
 
 class Loss(nn.Module, ABC):
-    """Base of all losses. A loss of one's own states ``link`` and ``per_sample`` and nothing else.
+    """Base of all losses. A loss of one's own states ``per_sample``, and what of the attributes differs.
 
     Attributes:
         link: how logits become probabilities.
+        soft_targets: whether ``per_sample`` takes probabilities beside class indices, and is linear in them, as label
+            smoothing needs.
+        weights_classes: whether ``per_sample`` applies the class weight itself. Otherwise the loss of each sample is
+            multiplied by the weight of its class (of a soft target: by Σ t_k w_k).
     """
 
     link: Link = "softmax"
+    soft_targets: bool = True
+    weights_classes: bool = False
 
     @abstractmethod
     def per_sample(self, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
-        """Loss of each sample, class weight included.
+        """Loss of each sample.
 
         Args:
             logits: shape ``[..., C]``, float32 at least.
             target: class indices in [0, C), int64, ``[...]``, or probabilities ``[..., C]``; already checked.
-            class_weight: positive factor a class, shape ``[C]``.
+            class_weight: positive factor a class, shape ``[C]``; None unless ``weights_classes``.
 
         Returns:
             Shape ``[...]``.
@@ -61,20 +69,33 @@ class Loss(nn.Module, ABC):
             reduction: ``"mean"``, ``"sum"`` or ``"none"``.
             class_weight: positive factor a class, shape ``[C]``.
             ignore_index: index of samples that do not count.
-            penalty: a scalar that is added to the loss of every sample, before the weight of the sample.
+            penalty: a scalar that is added to the loss of every sample, such that the mean gains just this.
 
         Returns:
             A scalar, or shape ``[...]`` for ``"none"``.
 
         Raises:
-            InputError: see ``functional.check_target`` and ``functional.reduce_loss``.
+            InputError: a target, a class weight or a reduction that does not fit; see ``functional.check_target``.
         """
         logits = logits.to(at_least_float32(logits))
         target = check_target(target, logits, ignore_index)
+        soft = is_soft(target)
+        if soft and not self.soft_targets:
+            raise InputError(
+                f"{type(self).__name__} takes class indices only. Got probabilities (label smoothing, Mixup?)."
+            )
+        if class_weight is not None and class_weight.shape != logits.shape[-1:]:
+            raise InputError(
+                f"Expected a class weight of shape {list(logits.shape[-1:])}. Got {list(class_weight.shape)}."
+            )
         weight = None if class_weight is None else class_weight.to(logits.dtype)
-        # An ignored sample needs some class to index with; its loss is dropped by reduce_loss.
-        safe = target if is_soft(target) else torch.where(target == ignore_index, 0, target)
-        loss = self.per_sample(logits, safe, weight)
-        if penalty is not None:
-            loss = loss + (penalty if weight is None else penalty * sample_weight(safe, weight))
-        return reduce_loss(loss, target, reduction, class_weight=weight, ignore_index=ignore_index)
+        with autocast_off(logits.device):
+            # An ignored sample needs some class to index with; its loss is dropped by reduce_loss.
+            safe = target if soft else torch.where(target == ignore_index, 0, target)
+            loss = self.per_sample(logits, safe, weight if self.weights_classes else None)
+            if weight is not None and not self.weights_classes:
+                loss = loss * sample_weight(safe, weight)
+            if penalty is not None:
+                # The mean divides by the weights of class indices, and by the number of soft targets.
+                loss = loss + (penalty if weight is None or soft else penalty * sample_weight(safe, weight))
+            return reduce_loss(loss, target, reduction, class_weight=weight, ignore_index=ignore_index)

@@ -28,7 +28,7 @@ class LabelSmoothing(Loss):
         loss: what is smoothed; softmax cross-entropy by default.
 
     Raises:
-        ParameterError: α outside its range.
+        ParameterError: α outside its range, or a loss that takes class indices only.
 
     References:
         W Eqs. (2) and (3).
@@ -45,15 +45,20 @@ class LabelSmoothing(Loss):
         fault = ALPHA.fault("LabelSmoothing", "alpha", alpha)
         if fault:
             raise ParameterError(fault)
-        self.alpha = alpha
         self.loss = SoftmaxCrossEntropy() if loss is None else loss
+        if not self.loss.soft_targets:
+            raise ParameterError(
+                f"LabelSmoothing needs a loss of soft targets. {type(self.loss).__name__} takes class indices only."
+            )
+        self.alpha = alpha
         self.link: Link = self.loss.link
+        self.weights_classes = self.loss.weights_classes
 
     def per_sample(self, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
         """Loss of each sample; see ``Loss.per_sample``.
 
-        A class weight acts within softmax cross-entropy as in torch (on every term of the smoothed target), and on
-        the whole sample for the other losses.
+        A class weight acts within softmax cross-entropy as in torch, on every term of the smoothed target; the other
+        losses are weighted as a whole, after smoothing.
         """
         own = self.loss.per_sample(logits, target, class_weight)
         uniform = self.loss.per_sample(logits, uniform_target(logits), class_weight)

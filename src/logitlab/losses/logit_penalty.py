@@ -37,6 +37,8 @@ class LogitPenalty(Loss):
         self.beta = beta
         self.loss = SoftmaxCrossEntropy() if loss is None else loss
         self.link: Link = self.loss.link
+        self.soft_targets = self.loss.soft_targets
+        self.weights_classes = self.loss.weights_classes
 
     def per_sample(self, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
         """Loss of each sample; the penalty carries the weight of the sample. See ``Loss.per_sample``."""

@@ -23,4 +23,4 @@ class SigmoidCrossEntropy(Loss):
 
     def per_sample(self, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
         """Loss of each sample in nats; see ``Loss.per_sample``."""
-        return sigmoid_cross_entropy(logits, target, class_weight)
+        return sigmoid_cross_entropy(logits, target)

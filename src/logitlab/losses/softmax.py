@@ -18,6 +18,7 @@ class SoftmaxCrossEntropy(Loss):
     """
 
     link: Link = "softmax"
+    weights_classes = True  # as torch does: every term of a soft target by the weight of its class
 
     def per_sample(self, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
         """Loss of each sample in nats; see ``Loss.per_sample``."""

@@ -43,9 +43,7 @@ class SquaredError(Loss):
 
     def per_sample(self, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
         """Loss of each sample; see ``Loss.per_sample``."""
-        return squared_error(
-            logits, target, class_weight, target_weight=self.target_weight, target_value=self.target_value
-        )
+        return squared_error(logits, target, target_weight=self.target_weight, target_value=self.target_value)
 
     def extra_repr(self) -> str:
         """Show W's κ and M."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -45,7 +47,9 @@ class Fixed(Temperature):
         fault = KAPPA.fault("Fixed", name, given)
         if fault or given is None:
             raise ParameterError(fault or "")
-        self._kappa = float(given) if tau is None else 1.0 / given
+        self._kappa = float(given) if tau is None else 1.0 / float(given)
+        if not math.isfinite(self._kappa):
+            raise ParameterError(f"The 'tau' parameter of Fixed must have a finite inverse. Got {tau!r} instead.")
 
     def attach(self, num_classes: int) -> None:
         """A constant does not depend on the number of classes."""

@@ -90,7 +90,8 @@ class LeastSquares(Temperature):
         if not per_sample:
             return self.kappa.to(cosine.dtype)
         kappa_star = self.kappa_star(cosine, unit_features, unit_weight)
-        self.mean.observe(kappa_star)
+        # A zero feature has no direction, and a broken one no κ*: neither may move the mean.
+        self.mean.observe(kappa_star, (unit_features != 0).any(dim=-1) & cosine.isfinite().all(dim=-1))
         return self.multiplier * kappa_star
 
     def extra_repr(self) -> str:

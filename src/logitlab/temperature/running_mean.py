@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
+from logitlab.config.errors import ParameterError
 from logitlab.functional import equiangular_kappa
 
 
@@ -13,8 +17,9 @@ class RunningMean(nn.Module):
 
     .. math:: m \leftarrow (1 - \mu) m + \mu \cdot \operatorname{mean}(\kappa^*)
 
-    It moves only in training mode, with gradients on, and outside torch.func's transforms; it survives
-    checkpoints. One κ for all samples gives better probabilities at inference than a search for each does.
+    It moves only in training mode, with gradients on, outside torch.func's transforms and outside the recomputation of
+    gradient checkpointing. It survives checkpoints and stays in float32 when the model goes to half precision, where
+    small steps would be lost. One κ for all samples gives better probabilities at inference than a search for each.
 
     Args:
         momentum: μ in (0, 1].
@@ -28,31 +33,59 @@ class RunningMean(nn.Module):
     def __init__(self, momentum: float = 0.1) -> None:
         super().__init__()
         self.momentum = momentum
+        self.num_classes: int | None = None
         self.register_buffer("value", torch.tensor(1.0))
-        self._attached = False
 
     def start(self, num_classes: int) -> None:
-        """Begin at the closed form of an equiangular weight at 45°, once."""
-        if not self._attached:
-            self.value.fill_(equiangular_kappa(num_classes))
-            self._attached = True
+        """Begin at the closed form of an equiangular weight at 45°, once.
 
-    def observe(self, kappa: Tensor) -> None:
+        Raises:
+            ParameterError: it began already, with another number of classes.
+        """
+        if self.num_classes is None:
+            self.num_classes = num_classes
+            self.reset_parameters()
+        elif self.num_classes != num_classes:
+            raise ParameterError(
+                f"This temperature belongs to a head of {self.num_classes} classes, its mean means nothing to one of "
+                f"{num_classes}. Give each head a temperature of its own; temperature.fresh() makes one."
+            )
+
+    def reset_parameters(self) -> None:
+        """Begin again; also what ``to_empty`` needs after building on the meta device."""
+        if self.num_classes is not None:
+            self.value.fill_(equiangular_kappa(self.num_classes))
+
+    def observe(self, kappa: Tensor, counts: Tensor | None = None) -> None:
         """Move towards the mean of a batch, if this pass is one that trains.
 
         Args:
             kappa: κ* of each sample, any shape. An empty batch moves nothing.
+            counts: bool, same shape: samples to take the mean over; None for all. If none counts, nothing moves.
         """
-        if not (self.training and torch.is_grad_enabled() and kappa.numel()) or _inside_functorch(kappa):
+        if not (self.training and torch.is_grad_enabled() and kappa.numel()) or _only_looking():
             return
-        batch_mean = kappa.detach().mean().to(self.value.dtype)
-        self.value.lerp_(batch_mean, self.momentum)
+        kappa = kappa.detach().to(self.value.dtype)
+        counted = torch.ones_like(kappa) if counts is None else counts.to(kappa.dtype)
+        number = counted.sum()
+        batch_mean = (kappa * counted).sum() / number.clamp_min(1)
+        self.value.lerp_(batch_mean, self.momentum * number.clamp_max(1))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = self.value
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.value.dtype in (torch.float16, torch.bfloat16):
+            self.value = before.to(self.value.device)
+        return self
 
     def extra_repr(self) -> str:
         """Show the momentum."""
         return f"momentum={self.momentum}"
 
 
-def _inside_functorch(tensor: Tensor) -> bool:
-    """Whether a torch.func transform is at work: a buffer must not move then."""
-    return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+def _only_looking() -> bool:
+    """Whether this pass is no step of training: inside a torch.func transform, or a forward repeated in backward."""
+    if torch.compiler.is_compiling():
+        return False
+    recomputing: bool = torch._C._current_graph_task_id() != -1
+    return recomputing or torch._C._functorch.peek_interpreter_stack() is not None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from logitlab.config.errors import ParameterError
 from logitlab.config.parameters import Range
-from logitlab.functional import equiangular_kappa
+from logitlab.functional import at_least_float32, equiangular_kappa
 
 from .base import Temperature
 
@@ -36,7 +36,7 @@ class Trainable(Temperature):
 
     >>> temperature = Trainable(init=10.0)
     >>> temperature.kappa
-    tensor(10., grad_fn=<ExpBackward0>)
+    tensor(10., grad_fn=<SqueezeBackward1>)
     """
 
     adaptive = False
@@ -47,15 +47,25 @@ class Trainable(Temperature):
         if fault:
             raise ParameterError(fault)
         self.init = init
-        self.log_kappa = nn.Parameter(torch.tensor(math.log(1.0 if init is None else init)))
-        self._attached = init is not None
+        self.num_classes: int | None = None
+        # One element and not a scalar: FSDP shards no scalars.
+        self.log_kappa = nn.Parameter(torch.zeros(1))
+        self.reset_parameters()
 
     def attach(self, num_classes: int) -> None:
         """Start at the closed form of ``num_classes`` classes, unless a start was given or found already."""
-        if not self._attached:
-            with torch.no_grad():
-                self.log_kappa.fill_(math.log(equiangular_kappa(num_classes)))
-            self._attached = True
+        if self.num_classes is None:
+            self.num_classes = num_classes
+            if self.init is None:
+                self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start again; also what ``to_empty`` needs after building on the meta device."""
+        start = self.init
+        if start is None:
+            start = 1.0 if self.num_classes is None else equiangular_kappa(self.num_classes)
+        with torch.no_grad():
+            self.log_kappa.fill_(math.log(start))
 
     def fresh(self) -> Trainable:
         """Another one with the same start."""
@@ -64,7 +74,7 @@ class Trainable(Temperature):
     @property
     def kappa(self) -> Tensor:
         """The value learned so far; carries a gradient."""
-        return self.log_kappa.exp()
+        return self.log_kappa.to(at_least_float32(self.log_kappa)).exp().squeeze(0)
 
     def kappa_star(self, cosine: Tensor, unit_features: Tensor, unit_weight: Tensor) -> Tensor:
         """The value learned so far, for each sample, detached; shape ``[...]``."""
@@ -72,7 +82,7 @@ class Trainable(Temperature):
 
     def forward(self, cosine: Tensor, unit_features: Tensor, unit_weight: Tensor, *, per_sample: bool) -> Tensor:
         """The value learned so far, in the dtype of the cosines; carries a gradient."""
-        return self.log_kappa.to(cosine.dtype).exp()
+        return self.log_kappa.to(cosine.dtype).exp().squeeze(0)
 
     def extra_repr(self) -> str:
         """Show the start."""

@@ -1,0 +1,61 @@
+"""Two gloo processes give the gradients of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from logitlab.heads import Classifier, create_head, list_heads
+
+NAMES = [name for name in list_heads() if name != "doctest_example"]
+RANKS = 2
+
+
+def build(name: str) -> Classifier:
+    torch.manual_seed(0)
+    extra = {"preset": "cifar100"} if name == "squared_error" else {}
+    # Dropout draws on every rank its own.
+    head = create_head(name, 6, 4, **extra, keep_probability=1.0, weight_penalty=0.1)
+    return Classifier(nn.Linear(5, 6), head)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(2 * RANKS, 5, generator=generator)
+    return images, torch.randint(4, (2 * RANKS,), generator=generator)
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=RANKS)
+    try:
+        for name in NAMES:
+            model = DistributedDataParallel(build(name))
+            images, target = (part.chunk(RANKS)[rank] for part in batch())
+            # Two forwards before one backward, as contrastive pairs and Siamese models have it.
+            (model(images, target) + model(2 * images, target)).backward()
+            if rank == 0:
+                gradients = {key: parameter.grad for key, parameter in model.module.named_parameters()}
+                torch.save(gradients, Path(folder, f"{name}.pt"))
+        torch.distributed.barrier()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+def test_gradients_equal_those_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A fresh process must find this file under the name that pytest gave it.
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[len(__name__.split(".")) - 1])
+    torch.multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=RANKS)
+    for name in NAMES:
+        model = build(name)
+        images, target = batch()
+        (model(images, target) + model(2 * images, target)).backward()
+        together = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+        for key, parameter in model.named_parameters():
+            torch.testing.assert_close(together[key], parameter.grad, rtol=1e-4, atol=1e-6, msg=f"{name} {key}")
