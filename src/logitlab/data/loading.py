@@ -43,7 +43,8 @@ def load_data(name: str, *, image_size: int | None = None, root: str | Path | No
             - ``"npz:FILE"``: see `logitlab.data.npz.load_npz`;
             - a folder: see `logitlab.data.folder.load_folder`.
 
-            A known name wins over a folder of the same name; write ``./digits`` for the folder.
+            ``digits``, ``mnist`` and ``fashion-mnist`` win over folders of these names; write ``./digits`` for the
+            folder. A name of torchvision wins where its files are found, otherwise the folder does.
         image_size: side to which images are resized, in pixels; None keeps their size.
         root: the folder that holds data sets; None takes $LOGITLAB_DATA, or ``data`` if that is not set.
 
@@ -73,10 +74,10 @@ def load_data(name: str, *, image_size: int | None = None, root: str | Path | No
     if known in list_torchvision_sets():
         try:
             return load_torchvision(known, base, image_size)
-        except DataError as fault:
+        except DataError:
+            # Not where data sets are kept: then the folder of that name in front of us is meant, if there is one.
             if not folder.is_dir():
                 raise
-            raise DataError(f"{fault} To load the folder of that name write ./{name}.") from fault
     if folder.is_dir():
         return load_folder(folder, image_size)
     raise _unknown(name, folder)
