@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from .columns import COLUMNS, Column
+from .content import Cell, Row
 from .recommendations import recommendations
+from .rendering import escape_markdown
 from .rows import HeadRecords, Trial, group_by_head
-from .table import Cell, ComparisonTable, Row, comparison_table
+from .table import ComparisonTable, comparison_table
 
 __all__ = [
     "COLUMNS",
@@ -16,6 +18,7 @@ __all__ = [
     "Row",
     "Trial",
     "comparison_table",
+    "escape_markdown",
     "group_by_head",
     "recommendations",
 ]

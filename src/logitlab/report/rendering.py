@@ -6,17 +6,16 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from .columns import decimals_for, write_estimate
+from .content import TableContent
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from .table import ComparisonTable
-
 _BLANK = "–"
 
 
-def to_text(table: ComparisonTable) -> str:
+def to_text(table: TableContent) -> str:
     """Align every number at its point; ``*`` follows what is marked."""
     grid = _grid(table)
     labels = ["head", *(row.label for row in table.rows)]
@@ -40,7 +39,7 @@ def to_text(table: ComparisonTable) -> str:
     return "\n".join([rows[0], rule, *rows[1:], rule, *sentences(table, "*")])
 
 
-def to_markdown(table: ComparisonTable) -> str:
+def to_markdown(table: TableContent) -> str:
     """A pipe table; what is marked stands in bold."""
 
     def line(parts: list[str]) -> str:
@@ -50,18 +49,18 @@ def to_markdown(table: ComparisonTable) -> str:
     shows_seeds = _shows_seeds(table)
     titles = ["head", *(["seeds"] if shows_seeds else []), *(column.title for column in table.columns)]
     rule = line(["---", *["---:"] * (len(titles) - 1)])
-    lines = [line([_escape_markdown(title) for title in titles]), rule]
+    lines = [line([escape_markdown(title) for title in titles]), rule]
     for row, cells in zip(table.rows, grid):
-        parts = [_escape_markdown(row.label), *([str(row.seeds)] if shows_seeds else [])]
+        parts = [escape_markdown(row.label), *([str(row.seeds)] if shows_seeds else [])]
         for mean, error, marked in cells:
             written = _join(mean, error)
             parts.append(f"**{written}**" if marked else written)
         lines.append(line(parts))
-    notes = [f"- {_escape_markdown(note)}" for note in sentences(table, "Bold")]
+    notes = [f"- {escape_markdown(note)}" for note in sentences(table, "Bold")]
     return "\n".join([*lines, "", *notes])
 
 
-def to_html(table: ComparisonTable) -> str:
+def to_html(table: TableContent) -> str:
     """A ``<table>`` and a list of notes; every text is escaped."""
     grid = _grid(table)
     shows_seeds = _shows_seeds(table)
@@ -90,7 +89,7 @@ def to_html(table: ComparisonTable) -> str:
     )
 
 
-def to_rich(table: ComparisonTable, width: int | None) -> Table:
+def to_rich(table: TableContent, width: int | None) -> Table:
     """Beside each other where ``width`` allows, else the standard error below its mean."""
     from rich.console import Console
     from rich.measure import Measurement
@@ -103,19 +102,19 @@ def to_rich(table: ComparisonTable, width: int | None) -> Table:
     return wide if fits else _rich_table(table, stacked=True)
 
 
-def footer(table: ComparisonTable, mark: str) -> list[Text]:
+def footer(table: TableContent, mark: str) -> list[Text]:
     """The sentences below a rich table."""
     from rich.text import Text
 
     return [Text(note, style="dim") for note in sentences(table, mark.capitalize())]
 
 
-def sentences(table: ComparisonTable, mark: str) -> list[str]:
+def sentences(table: TableContent, mark: str) -> list[str]:
     """The legend, with the name of the marking filled in, and the notes."""
     return [*(line.replace("{mark}", mark) for line in table.legend), *table.notes]
 
 
-def _rich_table(table: ComparisonTable, *, stacked: bool) -> Table:
+def _rich_table(table: TableContent, *, stacked: bool) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -141,7 +140,7 @@ def _rich_table(table: ComparisonTable, *, stacked: bool) -> Table:
     return built
 
 
-def _grid(table: ComparisonTable) -> list[list[tuple[str, str, bool]]]:
+def _grid(table: TableContent) -> list[list[tuple[str, str, bool]]]:
     """Write every cell: mean, standard error, marked; a column shares its number of decimals."""
     places = [
         decimals_for(column, [found for row in table.rows if (found := row.cells[index].estimate)])
@@ -157,7 +156,7 @@ def _grid(table: ComparisonTable) -> list[list[tuple[str, str, bool]]]:
     return grid
 
 
-def _shows_seeds(table: ComparisonTable) -> bool:
+def _shows_seeds(table: TableContent) -> bool:
     """A column of seeds is worth its room only where the heads differ in it."""
     return len({row.seeds for row in table.rows}) > 1
 
@@ -171,7 +170,8 @@ def _pad(parts: list[str], *, right: bool = False) -> list[str]:
     return [part.rjust(width) if right else part.ljust(width) for part in parts]
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Keep names such as ``label_smoothing`` and ``a|b`` as they are written."""
     for character in "\\|*_<[]":
         text = text.replace(character, f"\\{character}")
     return text

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from logitlab.statistics import Correction, Estimate, Test, compare_to_best, mean_and_error, present
+from logitlab.statistics import Correction, Test, compare_to_best, mean_and_error, present
 
 from . import rendering
-from .columns import COLUMNS, Column
+from .columns import COLUMNS
+from .content import Cell, Row, TableContent
 from .rows import HeadRecords, Record, group_by_head
 
 if TYPE_CHECKING:
@@ -18,48 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One measure of one head.
-
-    Attributes:
-        estimate: mean and standard error over the seeds; None where the measure is undefined.
-        marked: not significantly different from the best of the column.
-    """
-
-    estimate: Estimate | None
-    marked: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """One head.
-
-    Attributes:
-        label: the head as written on the command line.
-        seeds: how many of its trials finished.
-        cells: one a column.
-    """
-
-    label: str
-    seeds: int
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class ComparisonTable:
-    """Heads beside each other; ``str(table)`` is the plain text, notebooks show HTML, rich prints it in bold.
-
-    Attributes:
-        columns: the measures, from left to right.
-        rows: the heads, in the order of the records.
-        legend: what the numbers are, with ``{mark}`` where the marking is named.
-        notes: sentences below the table: measures that lack seeds, failed trials.
-    """
-
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    legend: tuple[str, ...]
-    notes: tuple[str, ...]
+class ComparisonTable(TableContent):
+    """Heads beside each other; ``str(table)`` is the plain text, notebooks show HTML, rich prints it in bold."""
 
     def to_text(self) -> str:
         """Plain text, a head a line, never wrapped; ``*`` marks the best."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config.errors import InputError
 from ..config.names import unknown_name
-from ..report import COLUMNS, ComparisonTable, comparison_table, recommendations
+from ..report import COLUMNS, ComparisonTable, comparison_table, escape_markdown, recommendations
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """The table and the recommendations in Markdown."""
-        lines = "\n".join(f"- {line}" for line in self.recommendations)
+        lines = "\n".join(f"- {escape_markdown(line)}" for line in self.recommendations)
         return f"{self.table.to_markdown()}\n\n{lines}\n"
 
     def __str__(self) -> str:
