@@ -23,9 +23,18 @@ def trial(**changes):
 
 def test_the_identity_is_the_digest_of_the_canonical_json_without_the_path():
     values = trial().model_dump(mode="json")
-    del values["data"]["name"]
+    del values["data"]["name"], values["backbone"]["resolved"], values["head"]["resolved"]
+    del values["training"]["scaled_weight_decay"]
+    # 20 epochs of SGD with the cosine schedule: one of warm-up, λ = 5e-4, and no settings of other schedules.
+    values["training"] |= {
+        "weight_decay": 5e-4,
+        "warmup_epochs": 1,
+        "step_epochs": None,
+        "decay_factor": None,
+        "polynomial_power": None,
+    }
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
-    text = text.replace("0.0,", "0,").replace(":1.0,", ":1,").replace(":2.0,", ":2,")
+    text = text.replace("0.0,", "0,").replace(":1.0,", ":1,")
     assert trial().identity == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -35,6 +44,10 @@ def test_the_identity_is_the_digest_of_the_canonical_json_without_the_path():
         trial(data=DataConfig(name="/somewhere/else")),
         trial(head=ComponentConfig(name="cosine", parameters={"kappa": 20.0})),
         trial(training=TrainingConfig(mixup=0)),
+        trial(training=TrainingConfig(weight_decay=5e-4, warmup_epochs=1)),
+        trial(training=TrainingConfig(scaled_weight_decay=5e-5)),
+        trial(training=TrainingConfig(decay_factor=0.5, step_epochs=3, polynomial_power=1)),
+        trial(head=ComponentConfig(name="cosine", parameters={"tau": 0.05}, resolved={"kappa": 20})),
         TrialConfig.model_validate(json.loads(json.dumps(trial().model_dump(mode="json")))),
     ],
 )
@@ -54,6 +67,9 @@ def test_equal_trials_share_their_identity(same):
         trial(head=ComponentConfig(name="cosine", parameters={"kappa": 20}, source="a")),
         trial(backbone=ComponentConfig(name="mlp", parameters={"widths": [32]})),
         trial(training=TrainingConfig(learning_rate=0.123)),
+        trial(training=TrainingConfig(weight_decay=1e-4)),
+        trial(training=TrainingConfig(warmup_epochs=2)),
+        trial(head=ComponentConfig(name="cosine", parameters={"kappa": 20}, resolved={"kappa": 21})),
     ],
 )
 def test_different_trials_do_not(other):

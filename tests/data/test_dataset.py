@@ -64,6 +64,8 @@ def test_wide_images_are_refused_or_resized() -> None:
         (part([]), part([0]), None, "the train part has no images"),
         (part([0, 1]), part([0, 2]), None, "label 2 of test image 1 is out of range; expected 0 to 1"),
         (part([0, -1, 1]), part([0]), None, "label -1 of train image 1 is out of range"),
+        (part([-1, 0, 1]), part([0]), None, r"label -1 .*; expected 0 to C - 1 for C classes\.$"),
+        (part([-1, 0, 1]), part([0]), ("a", "b", "c"), r"label -1 .*; expected 0 to 2 \(3 classes\)\.$"),
         (part([0, 1, 2]), part([0]), ("a", "b"), "label 2 of train image 2 .*2 classes"),
         (part([0, 2]), part([0]), None, "label 1 has no training image, though labels go up to 2"),
         (part([0, 10**12]), part([0]), None, "label 1 has no training image"),
@@ -80,3 +82,39 @@ def test_inconsistent_parts_are_refused(train: Part, test: Part, names: tuple[st
 def test_names_default_to_numbers() -> None:
     assert check_labels("mine", {"train": torch.tensor([1, 0])}) == ("0", "1")
     assert check_labels("mine", {"train": torch.tensor([1, 0])}, ["x", "y"]) == ("x", "y")
+
+
+def test_names_can_be_printed() -> None:
+    assert check_labels("mine", {"train": torch.tensor([1, 0])}, ["caf\udce9", "tea"]) == ("caf\\xe9", "tea")
+
+
+def test_an_image_must_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logitlab.data.dataset.MEMORY_LIMIT", 12**2)
+    parts = (part([0, 1]), part([0]))
+    assert data_set_from_parts("mine", *parts, image_size=12).image_size == 12
+    with pytest.raises(DataError, match=r"^mine: one image resized to 13x13 would take .* at most 12\.$"):
+        data_set_from_parts("mine", *parts, image_size=13)
+
+
+def test_what_memory_does_not_hold_is_enlarged_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = (part([0, 1, 1]), part([0]))
+    held = data_set_from_parts("mine", *parts, image_size=12)
+    monkeypatch.setattr("logitlab.data.dataset.MEMORY_LIMIT", 3 * 12**2)
+    read = data_set_from_parts("mine", *parts, image_size=12)
+    assert (type(held.train).__name__, type(read.train).__name__) == ("MemoryImages", "EnlargedImages")
+    assert read.fingerprint == held.fingerprint
+    assert len(read.train) == 3
+    order = torch.tensor([2, 0])
+    for images, other in ((read.train, held.train), (read.train.select(order), held.train.select(order))):
+        for (pixels, labels), (expected, others) in zip(
+            images.batches(torch.arange(2), 1), other.batches(torch.arange(2), 1), strict=True
+        ):
+            assert torch.equal(pixels, expected)
+            assert torch.equal(labels, others)
+
+
+def test_large_images_may_stay_in_memory_and_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logitlab.data.dataset.MEMORY_LIMIT", 40**2)
+    large = (part([0, 1], size=(40, 40)), part([0], size=(40, 40)))
+    assert data_set_from_parts("mine", *large).image_size == 40
+    assert type(data_set_from_parts("mine", *large, image_size=20).train).__name__ == "MemoryImages"

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -198,3 +200,70 @@ def test_a_class_too_small_to_split_is_named(image_folder: Folder) -> None:
         (folder / "dog" / f"{index}.png").unlink()
     with pytest.raises(DataError, match="Class 'dog' has 1 image"):
         load_folder(folder)
+
+
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
+
+
+def test_names_that_are_not_utf8(image_folder: Folder) -> None:
+    folder = image_folder(classes=("dog", NOT_UTF8))
+    (folder / "dog" / "0.png").rename(folder / "dog" / f"{NOT_UTF8}.png")
+    data = load_folder(folder)
+    assert data.class_names == ("caf\\xe9", "dog")
+    assert torch.bincount(data.train.labels).tolist() == [4, 4]
+    # Another name is another set, though both look alike.
+    (folder / "dog" / f"{NOT_UTF8}.png").rename(folder / "dog" / "caf\\xe9.png")
+    assert load_folder(folder).fingerprint != data.fingerprint
+    assert load_folder(folder, memory_limit=0).class_names == data.class_names
+    assert load_folder(Path(folder.rename(folder.with_name(NOT_UTF8)))).name == "caf\\xe9"
+
+
+def test_names_in_utf8_keep_their_fingerprint(image_folder: Folder) -> None:
+    # Records of earlier versions name it; another would make all of their trials run again.
+    root = image_folder("set/train", classes=("café", "κ")).parent
+    image_folder("set/test", classes=("café", "κ"))
+    text = ""
+    for part in ("train", "test"):
+        text += f"{part}\n"
+        for path in sorted((root / part).rglob("*.png")):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            text += f"{path.relative_to(root).as_posix()}\t{path.stat().st_size}\t{digest}\n"
+    assert load_folder(root).fingerprint == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_faulty_file_whose_name_is_not_utf8_can_be_named(image_folder: Folder) -> None:
+    folder = image_folder(classes=("dog", NOT_UTF8))
+    (folder / NOT_UTF8 / f"{NOT_UTF8}.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"Cannot read the image '.*caf\\xe9/caf\\xe9\.png'") as caught:
+        load_folder(folder)
+    assert str(caught.value).encode()
+
+
+def test_two_classes_must_not_be_written_alike(image_folder: Folder) -> None:
+    with pytest.raises(DataError, match=r"Two class folders in '.*' are written 'caf\\xe9'\. Rename one"):
+        load_folder(image_folder(classes=("caf\\xe9", "dog", NOT_UTF8)))
+
+
+def test_a_class_that_may_not_be_listed_is_not_called_empty(
+    image_folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = image_folder()
+    for path in (folder / "dog").iterdir():
+        path.unlink()
+    listed = Path.iterdir
+
+    def listing(path: Path) -> Iterator[Path]:
+        if path.name == "dog":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", listing)
+    with pytest.raises(DataError, match=r"^Cannot read '.*/dog': Permission denied\."):
+        load_data(str(folder))
+
+
+def test_one_image_must_fit_in_memory(image_folder: Folder) -> None:
+    with pytest.raises(
+        DataError, match=r"^'.*': one image resized to 100000x100000 would take 27\.9 GiB; .* most 13377\.$"
+    ):
+        load_folder(image_folder(), image_size=100_000)

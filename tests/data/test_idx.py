@@ -96,3 +96,8 @@ def test_damaged_gzip_is_refused(tmp_path: Path, damage: str) -> None:
     path.write_bytes({"cut": content[:-30], "no gzip": b"hello", "bit": content}[damage])
     with pytest.raises(DataError, match=r"Cannot read '.*labels-idx1-ubyte\.gz': .*Fetch it again"):
         read_idx(path, 1)
+
+
+def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^Cannot read '.*': Is a directory\. Check the path"):
+        read_idx(tmp_path, 1)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,11 @@ def test_cifar10_takes_the_archive_that_is_there(tmp_path: Path) -> None:
         ("./missing", "^Cannot find the folder './missing'"),
         ("some/where/", "^Cannot find the folder 'some/where/'"),
         ("mine.npz", "^To load the file 'mine.npz' write npz:mine.npz"),
+        ("", "^The name of the data set is empty. Give cifar10, .*, or '.' for the current folder"),
+        ("npz:", "^No file follows 'npz:'. Give npz:FILE"),
+        ("~no-such-user/images", "^Cannot find the home folder that '~no-such-user/images' begins with"),
+        ("a" * 300, f"^Cannot read '{'a' * 300}': File name too long. Check the path"),
+        (f"npz:{'a' * 300}", f"^Cannot read '{'a' * 300}': File name too long. Check the path"),
     ],
 )
 def test_unknown_names(name: str, message: str) -> None:
@@ -113,6 +118,31 @@ def test_a_folder_with_a_known_name(image_folder: Folder, tmp_path: Path, monkey
 def test_image_size_must_be_positive() -> None:
     with pytest.raises(DataError, match=r"image_size must be at least 1 pixel. Got 0"):
         load_data("digits", image_size=0)
+
+
+def test_the_system_may_refuse_a_folder(image_folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = image_folder()
+    refused: list[str] = []
+
+    def listing(path: Path) -> Iterator[Path]:
+        refused.append(str(path))
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", listing)
+    with pytest.raises(DataError) as caught:
+        load_data(str(folder))
+    assert str(caught.value) == f"Cannot read '{refused[0]}': Permission denied. Check the path and who may read it."
+
+
+def test_an_enlarged_image_must_fit_in_memory() -> None:
+    with pytest.raises(DataError, match=r"^digits: one image resized to 100000x100000 would take 9\.3 GiB; expected"):
+        load_data("digits", image_size=100_000)
+
+
+def test_digits_at_the_size_of_a_pretrained_network() -> None:
+    data = load_data("digits", image_size=600)
+    (batch, _), *_ = data.train.batches(torch.arange(2), 2)
+    assert batch.shape == (2, 1, 600, 600)
 
 
 @pytest.mark.real_data

@@ -49,7 +49,8 @@ def test_a_whole_set_is_split(tmp_path: Path) -> None:
     [
         ({"y_test": None}, r"lacks 'y_test'; expected x_train, .* Found: x_test, x_train, y_train"),
         ({"x_train": None, "y_train": None, "x": X}, r"lacks 'x_train', 'y_train'"),
-        (dict.fromkeys(GOOD) | {"z": X}, "Found: none of these"),
+        (dict.fromkeys(GOOD) | {"z": X, "images": X}, r"Found: images, z\.$"),
+        (dict.fromkeys(GOOD) | {f"k{n:02}": Y for n in range(15)}, r"Found: k00, k01, .*, k11 and 3 more\.$"),
         ({"x_train": X / 255}, "expected 'x_train' as uint8, 0 to 255. Got float64; scale"),
         ({"x_train": X.reshape(20, 3, 6, 6)}, r"Got \[20, 3, 6, 6\]"),
         ({"x_train": X[:0], "y_train": Y[:0]}, r"Got \[0, 6, 6, 3\]"),
@@ -58,6 +59,7 @@ def test_a_whole_set_is_split(tmp_path: Path) -> None:
         ({"y_train": Y.astype(float)}, "Got float64"),
         ({"y_train": Y * 2}, "label 1 has no training image"),
         ({"y_test": Y[:4] + 1}, "label 2 of test image 1 is out of range"),
+        ({"y_train": Y.astype(np.uint64) * np.uint64(2**64 - 5)}, "label 18446744073709551611 of 'y_train' image 1 is"),
         ({"class_names": np.array(["a", "b", "c"])}, "class 'c'"),
         ({"y_train": Y.astype(object)}, "Object arrays cannot be loaded .* Write it with numpy.savez"),
     ],
@@ -71,7 +73,12 @@ def test_faulty_archives_are_refused(tmp_path: Path, change: dict[str, Any], mes
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"), [(Y - 1, "label -1"), (Y * 10**9, "label 1 has no training"), (Y * 0, "2 classes")]
+    ("labels", "message"),
+    [
+        (Y - 1, "label -1 of train image 0 is out of range; expected 0 to C - 1 for C classes"),
+        (Y * 10**9, "label 1 has no training"),
+        (Y * 0, "2 classes"),
+    ],
 )
 def test_labels_are_checked_before_we_split(tmp_path: Path, labels: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
@@ -87,5 +94,16 @@ def test_files_that_are_no_archive(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Cannot read '.*broken\.npz'"):
         load_data(f"npz:{path}")
     np.save(tmp_path / "array.npy", X)
-    with pytest.raises(DataError, match=r"lacks 'x_train'"):
+    with pytest.raises(DataError, match=r"lacks 'x_train', .* Found: no keys\."):
         load_data(f"npz:{tmp_path / 'array.npy'}")
+
+
+def test_the_system_may_refuse_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = write(tmp_path, **GOOD)
+
+    def refuse(path: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match=r"^Cannot read '.*mine\.npz': Permission denied\. Check the path"):
+        load_data(name)

@@ -103,6 +103,12 @@ def test_a_set_brings_its_validation_part(image_folder: Folder, tmp_path: Path) 
     assert load_torchvision("dtd", tmp_path, memory_limit=0).validation is not None
 
 
+def test_one_image_must_fit_in_memory(image_folder: Folder) -> None:
+    root = image_folder("eurosat/2750").parent.parent
+    with pytest.raises(DataError, match=r"^EuroSAT: one image resized to 100000x100000 would take 27\.9 GiB"):
+        load_torchvision("eurosat", root, image_size=100_000)
+
+
 @pytest.mark.parametrize("memory_limit", [0, 10**9])
 def test_sizes_that_differ_are_named(image_folder: Folder, memory_limit: int) -> None:
     root = euro_sat(image_folder, count=10)

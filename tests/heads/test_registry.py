@@ -9,6 +9,7 @@ import torch
 from logitlab.config.errors import ParameterError
 from logitlab.heads import (
     Head,
+    canonical_parameters,
     create_head,
     head_module,
     head_source,
@@ -138,6 +139,33 @@ def test_a_users_head(mine: str) -> None:
     assert named_head(mine) is None
     with pytest.raises(ParameterError, match="did you mean 'strength'"):
         create_head(mine, 8, 4, strenght=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("cosine", {}, {"kappa": 20.0}),
+        ("cosine", {"tau": 0.05}, {"preset": "imagenet", "bias": True}),
+        ("cosine", {"preset": "cifar10"}, {"tau": 0.08}),
+        ("cosine_ls", {}, {"multiplier": 1, "bias": False}),
+        ("softmax", {}, {"bias": True, "alpha": 0.0, "ignore_index": -100}),
+        ("sigmoid", {"classifier": "cosine", "kappa": 5}, {"classifier": "cosine", "tau": 0.2, "bias": True}),
+    ],
+)
+def test_two_ways_of_asking_for_one_head_are_one(name: str, first: dict[str, Any], second: dict[str, Any]) -> None:
+    assert canonical_parameters(name, first) == canonical_parameters(name, second)
+    heads = [create_head(name, 8, 4, **parameters) for parameters in (first, second)]
+    assert repr(heads[0]) == repr(heads[1])
+
+
+def test_another_head_has_other_canonical_parameters(mine: str) -> None:
+    found = [canonical_parameters("cosine", parameters) for parameters in ({}, {"kappa": 21}, {"bias": False})]
+    assert found == [
+        {"bias": True, "classifier": "cosine", "kappa": 20.0},
+        {"bias": True, "classifier": "cosine", "kappa": 21},
+        {"classifier": "cosine", "kappa": 20.0},
+    ]
+    assert canonical_parameters(mine, {}) is None
 
 
 def test_names_are_guarded(mine: str) -> None:

@@ -80,3 +80,28 @@ def test_images_that_are_too_small():
 def test_models_that_give_no_vector():
     with pytest.raises(ConfigurationError, match="does not map .* to one vector each"):
         create_backbone("resnet18", channels=3, image_size=32, parameters={"global_pool": ""})
+
+
+@pytest.mark.parametrize("word", ["no", "yes", 0, None])
+def test_pretrained_is_true_or_false(word):
+    message = rf"^The 'pretrained' parameter of resnet18 must be true or false\. Got {word!r} instead\.$"
+    with pytest.raises(ConfigurationError, match=message):
+        create_backbone("resnet18", channels=3, image_size=32, parameters={"pretrained": word})
+
+
+def test_retries_of_a_download_are_not_told(monkeypatch, caplog):
+    from huggingface_hub.utils import logging as downloads
+
+    logger = downloads.get_logger("huggingface_hub.utils._http")
+    monkeypatch.setattr(downloads.get_logger("huggingface_hub"), "propagate", True)
+    before = downloads.get_verbosity()
+
+    def create_model(name, **parameters):
+        logger.warning("Retrying in 1s [Retry 1/5].")
+        raise OSError("Cannot reach the Hub")
+
+    monkeypatch.setattr(timm, "create_model", create_model)
+    with pytest.raises(ConfigurationError, match="Cannot reach the Hub"):
+        TimmBackbone("resnet18", 3, 32, pretrained=True)
+    assert caplog.text == ""
+    assert downloads.get_verbosity() == before

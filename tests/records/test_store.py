@@ -106,6 +106,26 @@ def test_a_record_changed_by_hand_is_not_done(store, change, complaint):
     assert complaint in store.damage(ONE)
 
 
+def test_a_folder_in_the_place_of_a_record(store):
+    (store.trial_folder(ONE) / "record.json").mkdir(parents=True)
+    assert not store.is_done(ONE)
+    path = store.trial_folder(ONE) / "record.json"
+    assert store.damage(ONE) == f"Cannot read '{path}': Is a directory."
+
+
+def test_a_proof_that_records_can_be_written_leaves_the_folder_alone(store):
+    store.prove_writable()
+    store.prove_writable()
+    assert [path.name for path in store.root.rglob("*")] == ["trials"]
+    assert store.identities() == []
+
+
+def test_the_proof_fails_where_records_would(tmp_path):
+    (tmp_path / "trials").touch()
+    with pytest.raises(OSError, match="File exists"):
+        Store(tmp_path).prove_writable()
+
+
 def test_json_that_is_no_record(store):
     folder = store.trial_folder(ONE)
     folder.mkdir(parents=True)

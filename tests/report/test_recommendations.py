@@ -44,11 +44,32 @@ def test_a_line_a_purpose(make: SimpleNamespace) -> None:
     assert recommendations(records) == [
         "for accuracy take a (97.00 ± 0.58 %); not significantly worse: b:kappa=20",
         "for calibrated confidence take b:kappa=20 (NLL 0.110 ± 0.006, ECE 0.060 ± 0.006); "
-        "every other head is significantly worse; undefined for c",
+        "every other head is significantly worse by NLL; lowest ECE: a (0.030 ± 0.006); undefined for c",
         "for rejecting its own mistakes take b:kappa=20 (MISS AP 0.990 ± 0.006); not significantly worse: c",
         "for transfer take b:kappa=20 (R² 0.510 ± 0.006, accuracy 96.67 ± 0.33 %); "
         "every other head is significantly higher" + PROXY,
     ]
+
+
+def test_a_head_that_has_not_learnt_serves_no_transfer(make: SimpleNamespace) -> None:
+    records = [
+        *make.head("collapsed", accuracy=[0.1, 0.1, 0.1], class_separation=[0.1, 0.1, 0.1]),
+        *make.head("a", accuracy=[0.9, 0.91, 0.92], class_separation=[0.7, 0.71, 0.72]),
+        *make.head("b", accuracy=[0.88, 0.87, 0.9], class_separation=[0.5, 0.51, 0.52]),
+    ]
+    lines = recommendations(records)
+    assert lines[0].startswith("for accuracy take a (91.00")
+    assert lines[3].startswith("for transfer take b (R² 0.510")
+    assert lines[3].endswith("; left out, with less than 90% of the best accuracy: collapsed")
+
+
+def test_a_constant_head_is_called_worse_than_a_constant_better_one(make: SimpleNamespace) -> None:
+    records = [
+        *make.head("good", accuracy=[1.0, 1.0, 1.0]),
+        *make.head("dead", accuracy=[0.1, 0.1, 0.1]),
+        *make.head("fair", accuracy=[0.99, 1.0, 0.98]),
+    ]
+    assert recommendations(records)[0] == "for accuracy take good (100.00 ± 0.00 %); not significantly worse: fair"
 
 
 def test_no_difference_shown(make: SimpleNamespace) -> None:

@@ -239,6 +239,18 @@ def test_rich_puts_errors_below_their_means_on_a_narrow_terminal(records: list[d
     assert all(len(line) <= 80 for line in lines)
 
 
+@pytest.mark.parametrize("width", [60, 40, 24])
+def test_rich_leaves_columns_out_rather_than_names(records: list[dict[str, Any]], width: int) -> None:
+    lines = plain(printed(comparison_table(records), width)).splitlines()
+    row = next(line for line in lines if line.startswith("softmax"))
+    assert "97.00" in row
+    assert any(line.startswith("kappa=20") for line in lines)
+    caption = re.search(r"No room for (.*?): widen", " ".join(" ".join(lines).split()))
+    assert caption
+    assert "seconds" in caption[1]
+    assert all(len(line) <= width for line in lines)
+
+
 def test_rich_without_a_width_keeps_one_line_a_row(records: list[dict[str, Any]]) -> None:
     built = comparison_table(records).to_rich()
     assert built.row_count == 3

@@ -155,6 +155,19 @@ def test_every_fault_is_told_before_anything_runs(study, tmp_path, diary):
     assert diary.events == [("stop",)]
 
 
+def test_one_head_written_in_two_ways_is_told(study):
+    (fault,) = faults_of(study, "cosine", "cosine:kappa=20")
+    assert fault == "'cosine' and 'cosine:kappa=20' are the same head. Give it once."
+
+
+def test_the_table_calls_a_head_as_it_was_asked_for_now(study):
+    first, second = study("cosine"), study("cosine:tau=0.05")
+    assert [row.label for row in first.table.rows] == ["cosine"]
+    assert [row.label for row in second.table.rows] == ["cosine:tau=0.05"]
+    assert [record["identity"] for record in first.records] == [record["identity"] for record in second.records]
+    assert [record["result"] for record in first.records] == [record["result"] for record in second.records]
+
+
 def test_a_missing_folder_is_told_beside_the_others(study):
     faults = faults_of(study, "sofmax", "cosine:kappa=-1", data="/no/such/folder", epochs=0)
     assert [fault.split("'")[1] for fault in faults] == ["epochs", "/no/such/folder", "sofmax", "cosine:kappa=-1"]
@@ -181,6 +194,16 @@ def test_faults_that_hang_on_missing_data_are_not_invented(study):
         ({"backbone": "mlp:widht=3"}, "'mlp' takes no parameter 'widht'"),
         ({"device": "cuda:99"}, "The device 'cuda:99' cannot be used"),
         ({"plugins": ["absent.py"]}, "Cannot import the plugin 'absent.py'"),
+        ({"data": ""}, "The name of the data set is empty"),
+        ({"data": "a" * 300}, f"Cannot read '{'a' * 300}': File name too long."),
+        ({"out": "a" * 300}, f"must be a folder that can be written to. '{'a' * 300}': File name too long;"),
+        ({"image_size": 100_000}, "digits: one image resized to 100000x100000 would take"),
+        ({"heads": ["softmax:in_features=5"]}, "The head 'softmax' gets 'in_features' from the backbone. Leave it out"),
+        ({"heads": ["mine:num_classes=5"]}, "The head 'mine' gets 'num_classes' from the data. Leave it out"),
+        ({"backbone": "mlp:widths=[100000000000000]"}, "cannot be built: can't allocate memory: you tried to allocate"),
+        ({"device": "hpu"}, "The device 'hpu' cannot be used: No module named 'torch.hpu'. Take 'cpu'"),
+        ({"device": "meta"}, "The device 'meta' cannot be used"),
+        ({"device": "xla"}, "from the 'XLA' backend. Take 'cpu', or leave it out."),
     ],
 )
 def test_single_faults(study, changes, complaint):
@@ -196,6 +219,49 @@ def test_a_folder_that_cannot_be_written_is_told(study, tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
     (fault,) = faults_of(study, "softmax", out=tmp_path / "runs")
     assert "must be a folder that can be written to" in fault
+
+
+def test_a_folder_that_takes_no_file_is_told_before_the_first_trial(study, diary, tmp_path):
+    # Permissions let root write everywhere; a file in the place of the trials' folder stops anybody.
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "trials").touch()
+    with pytest.raises(LogitLabError, match=r"^Cannot write the records in '.*runs': File exists\. Give") as fault:
+        study("softmax")
+    assert "\n" not in str(fault.value)
+    assert diary.events == [("stop",)]
+
+
+def test_a_finished_study_needs_no_folder_that_can_be_written(study, monkeypatch):
+    def refuse(self):
+        raise OSError(30, "Read-only file system")
+
+    first = study("softmax", seeds=1)
+    monkeypatch.setattr("logitlab.records.Store.prove_writable", refuse)
+    assert study("softmax", seeds=1).records == first.records
+    with pytest.raises(LogitLabError, match="Read-only file system"):
+        study("softmax", seeds=2)
+
+
+def test_an_unreadable_folder_of_images_is_told_beside_the_others(study, tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
+    faults = faults_of(study, "sofmax", data=tmp_path)
+    assert faults[0] == f"Cannot read '{tmp_path}': Permission denied. Check the path and who may read it."
+    assert faults[1].startswith("Unknown head 'sofmax'")
+
+
+def test_what_head_and_data_cannot_say_twice_is_told_together(study):
+    faults = faults_of(study, "softmax:in_features=5,num_classes=3")
+    assert [fault.split("'")[3] for fault in faults] == ["in_features", "num_classes"]
+
+
+@pytest.mark.parametrize("device", ["xla", "vulkan", "mps", "maia", "hpu", "privateuseone"])
+def test_the_fault_of_a_device_is_one_short_line(study, device):
+    (fault,) = faults_of(study, "softmax", device=device)
+    assert len(fault) < 200
+    assert "\n" not in fault
 
 
 def test_a_disk_that_fills_up_is_told_in_one_line(study, tmp_path, monkeypatch):

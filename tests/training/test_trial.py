@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 import warnings
 from importlib.metadata import PackageNotFoundError
 
@@ -191,8 +193,28 @@ def test_a_users_head_is_imported_by_its_module(tmp_path, make_trial, monkeypatc
 
 def test_the_record_says_what_a_preset_stood_for(tmp_path, make_trial):
     result = run(make_trial("cosine", parameters={"preset": "cifar10"}), tmp_path)["result"]
-    assert result["head_parameters"]["tau"] == 0.08
+    assert result["head_parameters"] == {"bias": True, "classifier": "cosine", "kappa": 12.5}
     assert result["test"]["kappa"] == pytest.approx(12.5)
+
+
+@pytest.mark.slow
+def test_the_first_trial_of_a_process_pays_for_no_imports(tmp_path, make_trial):
+    code = """if True:
+        import pathlib, sys
+        from logitlab.config.trial import TrialConfig
+        from logitlab.training import trial as module
+        def counting(*arguments, run=module._run):
+            before = set(sys.modules)
+            result = run(*arguments)
+            print(len(set(sys.modules) - before))
+            return result
+        module._run = counting
+        module.execute(TrialConfig.model_validate_json(sys.argv[1]), pathlib.Path(sys.argv[2]))
+    """
+    text = make_trial("cosine_ls").model_dump_json()
+    done = subprocess.run([sys.executable, "-c", code, text, str(tmp_path)], capture_output=True, text=True, check=True)
+    # Without warm_up some 900 modules of torch's compiler and of scikit-learn came here.
+    assert int(done.stdout) < 50
 
 
 def test_warnings_are_noted_once(tmp_path, make_trial):

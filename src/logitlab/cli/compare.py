@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from ..config.names import printable
 from ..config.training import TrainingConfig
 from ..config.trial import DataConfig
 from ..studies import DEFAULT_FOLDER, DEFAULT_HEADS, DEFAULT_SEEDS
@@ -156,10 +157,11 @@ def _show(comparison: Comparison) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    folder = printable(str(comparison.folder.resolve() / "trials"))
     closing = [
         *comparison.recommendations,
         "",
-        f"Took {comparison.seconds:.1f} s. Records and models: {comparison.folder.resolve() / 'trials'}",
+        f"Took {comparison.seconds:.1f} s. Records and models: {folder}",
     ]
     console = Console()
     if console.is_terminal and not console.is_dumb_terminal:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ..config.names import printable
 from ..config.specification import Specification
 from ..config.trial import TrialConfig
 
@@ -158,7 +159,7 @@ def _opening(trials: Sequence[TrialConfig], pending: Sequence[TrialConfig], work
     seeds = len({trial.seed for trial in trials})
     backbone = Specification(first.backbone.name, first.backbone.parameters)
     study = (
-        f"{first.data.name}, {backbone}: {_count(heads, 'head')} x {_count(seeds, 'seed')} = "
+        f"{printable(first.data.name)}, {backbone}: {_count(heads, 'head')} x {_count(seeds, 'seed')} = "
         f"{_count(len(trials), 'trial')} of {_count(first.training.epochs, 'epoch')}"
     )
     kept = len(trials) - len(pending)

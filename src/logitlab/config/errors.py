@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .names import printable
+
 
 class LogitLabError(Exception):
-    """Base of all faults that come from outside: input, files, configuration, data."""
+    r"""Base of all faults that come from outside: input, files, configuration, data.
+
+    The message can be printed and recorded whatever bytes are in the name of the file that it is about.
+
+    >>> print(LogitLabError("Cannot read 'caf\udce9.png'."))
+    Cannot read 'caf\xe9.png'.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class ConfigurationError(LogitLabError, ValueError):
@@ -20,7 +31,8 @@ class ConfigurationError(LogitLabError, ValueError):
     """
 
     def __init__(self, faults: Sequence[str] | str) -> None:
-        self.faults: tuple[str, ...] = (faults,) if isinstance(faults, str) else tuple(faults)
+        sentences = (faults,) if isinstance(faults, str) else faults
+        self.faults: tuple[str, ...] = tuple(printable(sentence) for sentence in sentences)
         super().__init__("\n".join(self.faults))
 
     def __reduce__(self) -> tuple[type[ConfigurationError], tuple[tuple[str, ...]]]:

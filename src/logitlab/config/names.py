@@ -1,9 +1,29 @@
-"""Suggestions for mistyped names."""
+"""Names: suggestions for mistyped ones, and a form of any that can be printed."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Write as ``\xe9`` what is no UTF-8 in the name of a file.
+
+    Python keeps such bytes as lone surrogates, which neither a terminal nor JSON nor safetensors takes.
+
+    >>> print(printable("caf\udce9"), printable("café"))
+    caf\xe9 café
+    """
+
+    def escape(found: re.Match[str]) -> str:
+        # os.fsdecode maps the byte 0xE9 to U+DCE9; other surrogates come from Windows.
+        code = ord(found[0])
+        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+    return _SURROGATE.sub(escape, text)
 
 
 def nearest_name(name: str, choices: Iterable[str]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -96,3 +96,15 @@ class TrainingConfig(Configuration):
         if self.decay_factor is not None:
             return self.decay_factor
         return 0.975 if self.schedule == "exponential" else 0.1
+
+    def essence(self) -> dict[str, Any]:
+        """Return the recipe with its rules of thumb resolved: a default that is written out is the same recipe."""
+        values = self.model_dump(mode="json", exclude={"scaled_weight_decay"})
+        return {
+            **values,
+            "weight_decay": self.effective_weight_decay,
+            "warmup_epochs": self.effective_warmup_epochs,
+            "decay_factor": self.effective_decay_factor if self.schedule in ("step", "exponential") else None,
+            "step_epochs": self.step_epochs if self.schedule == "step" else None,
+            "polynomial_power": self.polynomial_power if self.schedule == "polynomial" else None,
+        }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
 from .training import TrainingConfig
 from .validation import Configuration
+
+REVISION: Final = 1
 
 
 class DataConfig(Configuration):
@@ -39,14 +41,22 @@ class ComponentConfig(Configuration):
         name: its name in the registry.
         parameters: keyword arguments of its factory.
         module: for a user's head, the module whose import registers it; None for built-in ones.
-        source: for a user's head, the SHA-256 of the factory's source code, so that an edited head
-            is a new trial.
+        source: for a user's head, the SHA-256 of the code that makes it, so that an edited head is a new trial.
+        resolved: all that the parameters stand for, presets and defaults included; None where nothing is known
+            beyond them. The identity of a trial rests on it: ``cosine`` and ``cosine:tau=0.05`` are one trial,
+            and a preset whose numbers change makes another.
     """
 
     name: str
     parameters: dict[str, Any] = Field(default_factory=dict)
     module: str | None = None
     source: str | None = None
+    resolved: dict[str, Any] | None = None
+
+    def essence(self) -> dict[str, Any]:
+        """Return what tells this component from others, however it was written."""
+        values = self.model_dump(mode="json", exclude={"parameters", "resolved"})
+        return {**values, "parameters": self.parameters if self.resolved is None else self.resolved}
 
 
 class TrialConfig(Configuration):
@@ -59,6 +69,8 @@ class TrialConfig(Configuration):
         head: the head.
         training: the recipe.
         seed: fixes initialisation, order and augmentation, alike for every head (paired seeds).
+        revision: raised with every change of LogitLab that gives the same configuration another result, so that
+            old records are not taken for new ones.
     """
 
     data: DataConfig
@@ -67,6 +79,7 @@ class TrialConfig(Configuration):
     head: ComponentConfig
     training: TrainingConfig
     seed: int = Field(ge=0)
+    revision: Literal[1] = REVISION
 
     @property
     def identity(self) -> str:
@@ -74,6 +87,8 @@ class TrialConfig(Configuration):
         values = self.model_dump(mode="json")
         # Where the images lie does not matter; what they are does.
         del values["data"]["name"]
+        values["backbone"], values["head"] = self.backbone.essence(), self.head.essence()
+        values["training"] = self.training.essence()
         return hashlib.sha256(canonical_json(values).encode()).hexdigest()[:16]
 
 

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from logitlab.config.errors import DataError
+from logitlab.config.names import printable
 
 from .decoding import resize
-from .faults import not_square
-from .images import Images, MemoryImages
+from .enlarged import EnlargedImages
+from .faults import check_memory, not_square
+from .images import MEMORY_LIMIT, Images, MemoryImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,8 @@ def data_set_from_parts(
         augmentation: the set's own augmentation.
 
     Raises:
-        DataError: sizes differ or are not square, a label is out of range, or a class has no training image.
+        DataError: sizes differ or are not square, a label is out of range, a class has no training image, or
+            one resized image would not fit in memory.
     """
     parts = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
     for part, content in parts.items():
@@ -98,23 +101,30 @@ def data_set_from_parts(
     height, width = train.pixels.shape[-2:]
     if image_size is None and height != width:
         raise not_square(name, (width, height))
+    side, channels = image_size or height, train.pixels.shape[1]
+    # Before anything is resized: torch says no more than that it cannot allocate.
+    check_memory(name, channels, side, MEMORY_LIMIT)
+    resized = sum(len(content.labels) for content in parts.values()) * channels * side**2
+    enlarge_later = side**2 > width * height and resized > MEMORY_LIMIT
     fingerprint = hashlib.sha256()
     for part, content in parts.items():
         fingerprint.update(f"{part} {list(content.pixels.shape)}\n".encode())
         fingerprint.update(tensor_bytes(content.pixels))
         fingerprint.update(tensor_bytes(content.labels.to(torch.int64)))
-    images = {
-        part: MemoryImages(resize(content.pixels, image_size or height), content.labels)
-        for part, content in parts.items()
-    }
+    images: dict[str, Images] = {}
+    for part, content in parts.items():
+        if enlarge_later:
+            images[part] = EnlargedImages(MemoryImages(content.pixels, content.labels), side)
+        else:
+            images[part] = MemoryImages(resize(content.pixels, side), content.labels)
     return DataSet(
         name=name,
         train=images["train"],
         test=images["test"],
         class_names=names,
         fingerprint=fingerprint.hexdigest(),
-        channels=train.pixels.shape[1],
-        image_size=image_size or height,
+        channels=channels,
+        image_size=side,
         augmentation=augmentation,
         validation=images.get("validation"),
     )
@@ -139,9 +149,13 @@ def check_labels(name: str, parts: dict[str, Tensor], class_names: Sequence[str]
     for part, labels in parts.items():
         wrong = torch.nonzero((labels < 0) | (labels >= num_classes)).flatten()
         if len(wrong):
+            label = int(labels[wrong[0]])
+            # Without names the largest label is all that tells how many classes there are: beside a negative
+            # one it tells nothing.
+            known = label >= 0 or class_names is not None
+            expected = f"0 to {num_classes - 1} ({num_classes} classes)" if known else "0 to C - 1 for C classes"
             raise DataError(
-                f"{name}: label {int(labels[wrong[0]])} of {part} image {int(wrong[0])} is out of range; "
-                f"expected 0 to {num_classes - 1} ({num_classes} classes)."
+                f"{name}: label {label} of {part} image {int(wrong[0])} is out of range; expected {expected}."
             )
     if num_classes < 2:
         raise DataError(f"{name}: expected at least 2 classes. Got {num_classes}.")
@@ -153,7 +167,7 @@ def check_labels(name: str, parts: dict[str, Tensor], class_names: Sequence[str]
             f"{name}: label {missing}{name_of} has no training image, though labels go up to {num_classes - 1}; "
             "number the classes 0 to C - 1 without gaps."
         )
-    return tuple(map(str, range(num_classes) if class_names is None else class_names))
+    return tuple(map(str, range(num_classes))) if class_names is None else tuple(map(printable, class_names))
 
 
 def describe_shape(pixels: Tensor) -> str:

@@ -1,6 +1,9 @@
-"""Sentences about faulty images that several loaders share."""
+"""Sentences about faulty images and files that several loaders share."""
 
 from __future__ import annotations
+
+import math
+from pathlib import Path
 
 from logitlab.config.errors import DataError
 
@@ -8,11 +11,13 @@ _ADVICE = "pass --image-size N (image_size=N) to resize them to N x N"
 
 
 def one_line(fault: BaseException) -> str:
-    r"""Write another library's message on one line, without its full stop.
+    r"""Write another library's message on one line, without its full stop, number or file name.
 
-    >>> one_line(ValueError("bad\n header."))
-    'bad header'
+    >>> one_line(ValueError("bad\n header.")), one_line(PermissionError(13, "Permission denied", "a.png"))
+    ('bad header', 'Permission denied')
     """
+    if isinstance(fault, OSError) and fault.strerror:
+        return fault.strerror
     return " ".join(str(fault).split()).rstrip(".") or type(fault).__name__
 
 
@@ -27,3 +32,34 @@ def sizes_differ(first: str, first_size: tuple[int, int], other: str, other_size
         f"Images differ in size: {first} is {first_size[0]}x{first_size[1]}, {other} is "
         f"{other_size[0]}x{other_size[1]}; {_ADVICE}."
     )
+
+
+def unreadable(path: str | Path, fault: OSError) -> DataError:
+    """Return the error about a file or folder that the operating system does not let us read."""
+    return DataError(f"Cannot read '{path}': {one_line(fault)}. Check the path and who may read it.")
+
+
+def check_memory(where: str, channels: int, side: int, limit: int) -> None:
+    """Refuse images each of which would take more than ``limit`` bytes after resizing.
+
+    Args:
+        where: what is resized; the error begins with it.
+        channels: of an image.
+        side: of an image after resizing, in pixels.
+        limit: in bytes.
+
+    Raises:
+        DataError: saying how much memory an image would take, and which side fits.
+
+    >>> check_memory("digits", 1, 100_000, 512 * 2**20)
+    Traceback (most recent call last):
+    ...
+    logitlab.config.errors.DataError: digits: one image resized to 100000x100000 would take 9.3 GiB; expected at \
+most 0.5 GiB. Take an image size of at most 23170.
+    """
+    needed = channels * side * side
+    if needed > limit:
+        raise DataError(
+            f"{where}: one image resized to {side}x{side} would take {needed / 2**30:,.1f} GiB; expected at most "
+            f"{limit / 2**30:,.1f} GiB. Take an image size of at most {math.isqrt(limit // channels)}."
+        )

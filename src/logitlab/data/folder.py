@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +11,14 @@ import torch
 from torch import Tensor
 
 from logitlab.config.errors import DataError
+from logitlab.config.names import printable
 
 from .dataset import DataSet
 from .decoding import Header, ImageFiles, decode_all, map_in_threads, read_header
-from .faults import not_square, sizes_differ
-from .images import Images, MemoryImages
+from .faults import check_memory, not_square, sizes_differ
+from .images import MEMORY_LIMIT, Images, MemoryImages
 from .splitting import split_off_test
 from .streaming import StreamedImages
-
-# Decoded pixels up to this many bytes are held in memory; larger folders are streamed.
-MEMORY_LIMIT = 512 * 2**20
 
 _VALIDATION_NAMES = ("val", "valid", "validation")
 # Of a streamed file so much is hashed at either end.
@@ -68,6 +67,9 @@ def load_folder(
     side = image_size or _common_side(paths, headers)
     channels = 1 if all(header.grey for header in headers) else 3
     in_memory = len(paths) * channels * side * side <= memory_limit
+    if image_size is not None:
+        # What is streamed lies in memory image by image.
+        check_memory(f"'{path}'", channels, side, max(memory_limit, MEMORY_LIMIT))
 
     def images(files: _Files) -> Images:
         source = ImageFiles(files.paths, channels, image_size)
@@ -76,10 +78,10 @@ def load_folder(
         return StreamedImages(source, files.labels, workers)
 
     return DataSet(
-        name=path.resolve().name,
+        name=printable(path.resolve().name),
         train=images(parts["train"]),
         test=images(parts["test"]),
-        class_names=class_names,
+        class_names=tuple(map(printable, class_names)),
         fingerprint=_fingerprint(path, parts, whole=in_memory),
         channels=channels,
         image_size=side,
@@ -124,6 +126,11 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     if len(names) < 2:
         found = f"only '{names[0]}'" if names else "none"
         raise DataError(f"Expected at least 2 class folders in '{folder}', one a class. Found {found}.")
+    written: dict[str, str] = {}
+    for name in names:
+        # A name that is not UTF-8 is written with a backslash, which another name may have had from the start.
+        if (other := written.setdefault(printable(name), name)) != name:
+            raise DataError(f"Two class folders in '{folder}' are written '{printable(other)}'. Rename one of them.")
     return names
 
 
@@ -141,8 +148,11 @@ def _list_files(folder: Path, class_names: tuple[str, ...]) -> _Files:
     counts = torch.bincount(torch.tensor([label for _, label in found], dtype=torch.int64), minlength=len(labels))
     empty = torch.nonzero(counts == 0).flatten().tolist()
     if empty:
+        class_folder = folder / class_names[empty[0]]
+        # torchvision passes over what it may not list; then this raises.
+        next(class_folder.iterdir(), None)
         raise DataError(
-            f"The class folder '{folder / class_names[empty[0]]}' has no images (expected "
+            f"The class folder '{class_folder}' has no images (expected "
             f"{', '.join(IMG_EXTENSIONS)}). Add some or remove the folder."
         )
     return _Files(tuple(file for file, _ in found), torch.tensor([label for _, label in found]))
@@ -171,7 +181,9 @@ def _fingerprint(root: Path, parts: dict[str, _Files], *, whole: bool) -> str:
                 stream.seek(-_HASHED_END, 2)
                 content += stream.read()
         digest = hashlib.sha256(content).hexdigest()
-        return f"{path.relative_to(root).as_posix()}\t{path.stat().st_size}\t{digest}\n".encode()
+        # The name as it stands on the disk, in UTF-8 or not.
+        name = os.fsencode(path.relative_to(root).as_posix())
+        return name + f"\t{path.stat().st_size}\t{digest}\n".encode()
 
     fingerprint = hashlib.sha256()
     for part, files in parts.items():

@@ -13,6 +13,7 @@ from torch import Tensor
 from logitlab.config.errors import DataError
 
 from .dataset import DataSet, Part, data_set_from_parts
+from .faults import one_line, unreadable
 
 _UNSIGNED_BYTE = 0x08
 
@@ -70,7 +71,9 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     try:
         content = bytearray(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
     except (OSError, EOFError, zlib.error) as fault:
-        raise DataError(f"Cannot read '{path}': {fault}. Fetch it again.") from fault
+        if isinstance(fault, OSError) and fault.strerror:
+            raise unreadable(path, fault) from fault
+        raise DataError(f"Cannot read '{path}': {one_line(fault)}. Fetch it again.") from fault
     start = 4 + 4 * dimensions
     if len(content) < start or content[:4] != bytes([0, 0, _UNSIGNED_BYTE, dimensions]):
         raise DataError(

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from logitlab.config.errors import DataError
 
+# Decoded pixels up to this many bytes are held in memory; larger folders are streamed.
+MEMORY_LIMIT = 512 * 2**20
+
 
 class Images(Protocol):
     """Labelled images of one size, read in batches.

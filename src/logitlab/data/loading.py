@@ -10,11 +10,13 @@ from logitlab.config.names import nearest_name
 
 from .dataset import DataSet
 from .digits import load_digits
+from .faults import unreadable
 from .folder import load_folder
 from .idx import load_idx
 from .npz import load_npz
 
 _OWN = ("cifar10", "digits", "fashion-mnist", "mnist")
+_CHOICES = f"Give {', '.join(_OWN)}, a torchvision set such as svhn, a folder with a sub-folder a class, or npz:FILE"
 _CIFAR10_SUBSET = Path("cifar10", "cifar10_subset_2000x400.npz")
 
 
@@ -58,11 +60,23 @@ def load_data(name: str, *, image_size: int | None = None, root: str | Path | No
     """
     if image_size is not None and image_size < 1:
         raise DataError(f"image_size must be at least 1 pixel. Got {image_size}.")
-    base = Path(os.environ.get("LOGITLAB_DATA") or "data" if root is None else root).expanduser()
-    folder = Path(name).expanduser()
+    if not name:
+        # As a path it would be the current folder.
+        raise DataError(f"The name of the data set is empty. {_CHOICES}, or '.' for the current folder.")
+    base = _path(os.environ.get("LOGITLAB_DATA") or "data" if root is None else root)
+    try:
+        return _load(name, base, image_size)
+    except OSError as fault:
+        raise unreadable(fault.filename or name, fault) from fault
+
+
+def _load(name: str, base: Path, image_size: int | None) -> DataSet:
     known = name.lower()
     if known.startswith("npz:"):
-        return load_npz(Path(name[len("npz:") :]).expanduser(), image_size=image_size)
+        file = name[len("npz:") :]
+        if not file:
+            raise DataError("No file follows 'npz:'. Give npz:FILE with the path of a .npz file.")
+        return load_npz(_path(file), image_size=image_size)
     if known == "digits":
         return load_digits(image_size)
     if known in ("mnist", "fashion-mnist", "fashionmnist"):
@@ -71,6 +85,7 @@ def load_data(name: str, *, image_size: int | None = None, root: str | Path | No
         return load_npz(base / _CIFAR10_SUBSET, name=known, image_size=image_size, augmentation="crop_flip")
     from .torchvision_sets import list_torchvision_sets, load_torchvision
 
+    folder = _path(name)
     if known in list_torchvision_sets():
         try:
             return load_torchvision(known, base, image_size)
@@ -83,6 +98,13 @@ def load_data(name: str, *, image_size: int | None = None, root: str | Path | No
     raise _unknown(name, folder)
 
 
+def _path(name: str | Path) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise DataError(f"Cannot find the home folder that '{name}' begins with. Write the path in full.") from None
+
+
 def _unknown(name: str, folder: Path) -> DataError:
     """Say what is wrong with a name that is neither a known one nor a folder."""
     if folder.suffix.lower() == ".npz":
@@ -93,7 +115,4 @@ def _unknown(name: str, folder: Path) -> DataError:
         return DataError(f"Cannot find the folder '{name}'. Give an existing folder with a sub-folder a class.")
     suggestion = nearest_name(name, list_data_sets())
     question = f"; did you mean '{suggestion}'?" if suggestion else "."
-    return DataError(
-        f"Unknown data set '{name}'{question} Give {', '.join(_OWN)}, a torchvision set such as svhn, a folder "
-        "with a sub-folder a class, or npz:FILE."
-    )
+    return DataError(f"Unknown data set '{name}'{question} {_CHOICES}.")

@@ -14,11 +14,13 @@ from torch import Tensor
 from logitlab.config.errors import DataError
 
 from .dataset import DataSet, Part, check_labels, data_set_from_parts
-from .faults import one_line
+from .faults import one_line, unreadable
 from .splitting import split_off_test
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _KNOWN = frozenset({*_KEYS, "x", "y", "class_names"})
+# An archive may have thousands of members; an error names so many of them.
+_SHOWN = 12
 
 
 def load_npz(
@@ -41,7 +43,7 @@ def load_npz(
         DataError: the file or a key is missing, an array has another type or shape, or a label is out of
             range.
     """
-    arrays = _read(path)
+    arrays, members = _read(path)
     name = name or path.stem
     names = arrays.get("class_names")
     class_names = None if names is None else tuple(str(value) for value in names.flatten().tolist())
@@ -54,7 +56,7 @@ def load_npz(
         if missing:
             raise DataError(
                 f"'{path}' lacks {', '.join(map(repr, missing))}; expected {', '.join(_KEYS)}, or x and y. "
-                f"Found: {', '.join(sorted(arrays)) or 'none of these'}."
+                f"Found: {_list(members)}."
             )
         train = _part(path, arrays, "x_train", "y_train")
         test = _part(path, arrays, "x_test", "y_test")
@@ -63,8 +65,8 @@ def load_npz(
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read the members that we know; an archive may hold others, of any size."""
+def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Read the members that we know, and the names of all: an archive may hold others, of any size."""
     import numpy
 
     if not path.is_file():
@@ -74,11 +76,21 @@ def _read(path: Path) -> dict[str, Any]:
             archive = numpy.load(stream, allow_pickle=False)
             # A bare array has no members: every key is then missing.
             members = archive.files if isinstance(archive, numpy.lib.npyio.NpzFile) else []
-            return {key: archive[key] for key in members if key in _KNOWN}
+            return {key: archive[key] for key in members if key in _KNOWN}, members
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as fault:
+        if isinstance(fault, OSError) and fault.strerror:
+            raise unreadable(path, fault) from fault
         raise DataError(
             f"Cannot read '{path}': {one_line(fault)}. Write it with numpy.savez from plain arrays."
         ) from fault
+
+
+def _list(members: list[str]) -> str:
+    """Write the names of an archive's members."""
+    if not members:
+        return "no keys"
+    more = f" and {len(members) - _SHOWN} more" if len(members) > _SHOWN else ""
+    return ", ".join(sorted(members)[:_SHOWN]) + more
 
 
 def _part(path: Path, arrays: dict[str, Any], pixels_key: str, labels_key: str) -> Part:
@@ -96,6 +108,13 @@ def _part(path: Path, arrays: dict[str, Any], pixels_key: str, labels_key: str) 
         raise DataError(
             f"'{path}': expected '{labels_key}' as {len(pixels)} integers, one an image. "
             f"Got {labels.dtype} {list(labels.shape)}."
+        )
+    largest = int(labels.max())
+    if largest > torch.iinfo(torch.int64).max:
+        # An uint64 of this size would become a negative number below.
+        raise DataError(
+            f"'{path}': label {largest} of '{labels_key}' image {int(labels.argmax())} is out of range; "
+            "expected 0 to C - 1 for C classes."
         )
     images: Tensor = torch.from_numpy(pixels)
     images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()

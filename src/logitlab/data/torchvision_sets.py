@@ -17,8 +17,8 @@ from logitlab.config.errors import DataError
 
 from .dataset import DataSet, Part, check_labels, data_set_from_parts, tensor_bytes
 from .decoding import decode_all, refuse_bombs, to_pixels
-from .faults import not_square, one_line, sizes_differ
-from .folder import MEMORY_LIMIT
+from .faults import check_memory, not_square, one_line, sizes_differ
+from .images import MEMORY_LIMIT
 from .splitting import split_off_test
 from .streaming import StreamedImages
 
@@ -177,6 +177,7 @@ def load_torchvision(
             class_names=class_names,
             augmentation=arguments.augmentation,
         )
+    check_memory(name, channels, side, max(memory_limit, MEMORY_LIMIT))
     streams = {part: StreamedImages(source, labels[part]) for part, source in sources.items()}
     return DataSet(
         name=name.lower(),

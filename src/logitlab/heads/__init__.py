@@ -6,6 +6,7 @@ from .head import Head
 from .optimizer_groups import param_groups
 from .presets import NAMED_HEADS, PRESET_CLASSES, NamedHead
 from .registry import (
+    canonical_parameters,
     create_head,
     head_module,
     head_source,
@@ -24,6 +25,7 @@ __all__ = [
     "CosineHead",
     "Head",
     "NamedHead",
+    "canonical_parameters",
     "create_head",
     "head_module",
     "head_source",

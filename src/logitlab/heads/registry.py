@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -13,11 +12,14 @@ from logitlab.temperature import LeastSquares
 
 from .head import Head
 from .presets import NAMED_HEADS, PRESET_CLASSES, NamedHead
+from .source import code_digest, file_digest
 
 Factory = Callable[..., Head]
 AnyFactory = TypeVar("AnyFactory", bound=Factory)
 
 _REGISTERED: dict[str, Factory] = {}
+# Of files: what stood there when the head was registered, which is what runs.
+_SOURCES: dict[str, str | None] = {}
 
 #: What ``create_head`` understands beyond the keywords of ``Head``: the setting of W, and the two numbers of
 #: least squares.
@@ -92,6 +94,26 @@ def resolve_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
     return {**keywords, **given}
 
 
+def canonical_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
+    """What a built-in head's parameters come to, however they were written; None for a registered head.
+
+    Presets are resolved, τ is written as κ, and what ``Head`` would take anyway is left out: two ways of asking
+    for one head give one answer.
+
+    >>> canonical_parameters("cosine", {}) == canonical_parameters("cosine", {"kappa": 20, "alpha": 0})
+    True
+    """
+    if name in _REGISTERED:
+        return None
+    keywords = resolve_parameters(name, parameters)
+    if keywords.get("tau"):
+        keywords["kappa"] = 1 / keywords.pop("tau")
+    defaults = {key: parameter.default for key, parameter in inspect.signature(Head).parameters.items()}
+    has_bias = keywords.get("classifier", "linear") == "linear" or keywords.get("loss") == "sigmoid"
+    defaults |= {"multiplier": 1.0, "candidates": None, "bias": has_bias}
+    return {key: value for key, value in sorted(keywords.items()) if value is not None and value != defaults[key]}
+
+
 def known_parameters(name: str) -> list[str]:
     """The parameters that ``create_head`` takes for a name; empty when a registered factory takes any.
 
@@ -139,6 +161,7 @@ def register_head(name: str, *, overwrite: bool = False) -> Callable[[AnyFactory
 
     def register(factory: AnyFactory) -> AnyFactory:
         _REGISTERED[name] = factory
+        _SOURCES[name] = file_digest(factory)
         return factory
 
     return register
@@ -160,20 +183,12 @@ def head_module(name: str) -> str | None:
 
 
 def head_source(name: str) -> str | None:
-    """SHA-256 of the module (or, in a notebook, the function) that defines a user's head; None for a built-in one.
+    """SHA-256 of the code that makes a user's head; None for a built-in one.
 
+    Of its file as it was when the head was registered, or, in a notebook, of the factory and all it reaches there.
     An edited head is another head: studies put this into the identity of a trial.
     """
-    if name not in _REGISTERED:
-        return None
-    factory = _REGISTERED[name]
-    try:
-        module = inspect.getmodule(factory)
-        inside = module is not None and module.__name__ != "__main__"
-        source = inspect.getsource(module if inside and module is not None else factory)
-    except (OSError, TypeError):  # defined where no source is kept, for instance by exec
-        source = repr(getattr(factory, "__code__", factory))
-    return hashlib.sha256(source.encode()).hexdigest()
+    return (_SOURCES[name] or code_digest(_REGISTERED[name])) if name in _REGISTERED else None
 
 
 def _create_registered(name: str, in_features: int, num_classes: int, parameters: dict[str, Any]) -> Head:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from logitlab.config.errors import ConfigurationError
+from logitlab.config.errors import ConfigurationError, ParameterError
+from logitlab.config.parameters import parameter_fault
 
 from .backbone import Backbone
 
@@ -31,8 +35,8 @@ class TimmBackbone(Backbone):
         num_features: D, the size of the features.
 
     Raises:
-        ConfigurationError: timm refuses the parameters, the weights cannot be had, or the model cannot take
-            images of this size.
+        ConfigurationError: ``pretrained`` is no bool, timm refuses the parameters, the weights cannot be had, or
+            the model cannot take images of this size.
     """
 
     def __init__(
@@ -48,12 +52,16 @@ class TimmBackbone(Backbone):
         import timm
 
         super().__init__()
+        if not isinstance(pretrained, bool):
+            # On the command line "no" is a word like any other, and every word counts as true.
+            raise ParameterError(parameter_fault(name, "pretrained", "true or false", pretrained))
         if timm.models.get_pretrained_cfg_value(name, "fixed_input_size"):
             parameters["img_size"] = image_size
         try:
-            self.model: nn.Module = timm.create_model(
-                name, pretrained=pretrained, num_classes=0, in_chans=channels, **parameters
-            )
+            with _quiet_downloads():
+                self.model: nn.Module = timm.create_model(
+                    name, pretrained=pretrained, num_classes=0, in_chans=channels, **parameters
+                )
         except TypeError as fault:
             raise ConfigurationError(f"timm cannot build '{name}' with {parameters}: {_first_line(fault)}.") from fault
         except (OSError, RuntimeError, ValueError, AssertionError) as fault:
@@ -70,6 +78,19 @@ class TimmBackbone(Backbone):
         """Map images ``[B, channels, H, W]`` to features ``[B, D]``."""
         features: Tensor = self.model(images)
         return features
+
+
+@contextmanager
+def _quiet_downloads() -> Iterator[None]:
+    """Keep Hugging Face from writing two lines for each of its retries: the error that follows says it in one."""
+    from huggingface_hub.utils import logging as downloads
+
+    before = downloads.get_verbosity()
+    downloads.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        downloads.set_verbosity(before)
 
 
 def _start_last_scales(model: nn.Module, *, zero: bool) -> None:

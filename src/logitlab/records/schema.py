@@ -93,7 +93,9 @@ def _read(path: Path, form: type[Form]) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecordError(f"There is no '{path}'.") from None
-    except (OSError, ValueError) as fault:
+    except OSError as fault:
+        raise RecordError(f"Cannot read '{path}': {fault.strerror or fault}.") from fault
+    except ValueError as fault:
         # A ValueError is half a file (JSON that stops) or not text at all.
         raise RecordError(f"Cannot read '{path}': it is not whole JSON ({fault}).") from fault
     version = values.get("format_version") if isinstance(values, dict) else None

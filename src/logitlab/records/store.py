@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,27 @@ class Store:
     """The records below one folder. Every trial writes only its own sub-folder, so writers never meet.
 
     Attributes:
-        root: the folder; it is made when the first trial is written.
+        root: the folder; it is made when something is written, or by ``prove_writable``.
     """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
+
+    def prove_writable(self) -> None:
+        """Make the folder of the trials and write a file in it, so that training does not end in a refusal.
+
+        Permissions alone do not tell: a file system may be read-only, full, or like ``/proc``.
+
+        Raises:
+            OSError: the file system refuses.
+        """
+        folder = self.root / "trials"
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe.{secrets.token_hex(8)}.tmp"
+        try:
+            write_json_atomic(probe, None)
+        finally:
+            probe.unlink(missing_ok=True)
 
     def trial_folder(self, identity: str) -> Path:
         """Return where the trial ``identity`` keeps its record, checkpoint and error."""

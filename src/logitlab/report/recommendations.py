@@ -19,6 +19,10 @@ from .rows import HeadRecords, Record, group_by_head
 
 _COLUMNS = {column.key: column for column in COLUMNS}
 
+# Features that tell no classes apart have the lowest R² of all: a head counts for transfer only from this share
+# of the best accuracy on.
+_LEARNT = 0.9
+
 
 @dataclass(frozen=True)
 class _Purpose:
@@ -28,11 +32,13 @@ class _Purpose:
     beside: tuple[str, ...] = ()
     worse: str = "worse"
     remark: str = ""
+    only_learnt: bool = False
+    rival: str = ""
 
 
 _PURPOSES = (
     _Purpose("accuracy", "accuracy", True),
-    _Purpose("calibrated confidence", "nll", False, beside=("ece",)),
+    _Purpose("calibrated confidence", "nll", False, beside=("ece",), worse="worse by NLL", rival="ece"),
     _Purpose("rejecting its own mistakes", "miss_ap", True),
     # W §3.4 and Table 6; T §3.2.2 and Table 4.
     _Purpose(
@@ -43,6 +49,7 @@ _PURPOSES = (
         worse="higher",
         remark="; R² (class separation) is a proxy: features with a lower one transferred better in the papers, "
         "transfer itself was not measured",
+        only_learnt=True,
     ),
 )
 
@@ -74,15 +81,26 @@ def recommendations(
     heads = {head.label: head for head in group_by_head(records) if head.finished}
     lines = []
     for purpose in _PURPOSES if heads else ():
+        candidates = _learnt(heads) if purpose.only_learnt else heads
         found = compare_to_best(
-            {label: head.values(purpose.key) for label, head in heads.items()},
+            {label: head.values(purpose.key) for label, head in candidates.items()},
             higher_is_better=purpose.higher_is_better,
             test=test,
             correction=correction,
             level=level,
         )
-        lines.append(f"for {purpose.name}{_verdict(purpose, found, heads)}")
+        verdict = _verdict(purpose, found, candidates)
+        left_out = [label for label in heads if label not in candidates]
+        if left_out:
+            verdict += f"; left out, with less than {_LEARNT:.0%} of the best accuracy: {', '.join(left_out)}"
+        lines.append(f"for {purpose.name}{verdict}")
     return lines
+
+
+def _learnt(heads: dict[str, HeadRecords]) -> dict[str, HeadRecords]:
+    """Keep the heads whose mean accuracy is near the best one."""
+    means = {label: mean_and_error(head.values("accuracy")).mean for label, head in heads.items()}
+    return {label: head for label, head in heads.items() if means[label] >= _LEARNT * max(means.values())}
 
 
 def _verdict(purpose: _Purpose, found: BestComparison, heads: dict[str, HeadRecords]) -> str:
@@ -91,7 +109,8 @@ def _verdict(purpose: _Purpose, found: BestComparison, heads: dict[str, HeadReco
     end = "highest" if purpose.higher_is_better else "lowest"
     figures = _figures(purpose, heads[found.best])
     undefined = [label for label in heads if label not in found.p_values]
-    tail = purpose.remark + (f"; undefined for {', '.join(undefined)}" if undefined else "")
+    tail = _rival(purpose, found.best, heads) + purpose.remark
+    tail += f"; undefined for {', '.join(undefined)}" if undefined else ""
     if len(found.p_values) == 1:
         return f": only {found.best} was measured ({figures}), nothing to compare it with{tail}"
     if not found.tested:
@@ -106,6 +125,21 @@ def _verdict(purpose: _Purpose, found: BestComparison, heads: dict[str, HeadReco
     if not others:
         also = f"every other head is significantly {purpose.worse}"
     return f" take {found.best} ({figures}); {also}{tail}"
+
+
+def _rival(purpose: _Purpose, best: str, heads: dict[str, HeadRecords]) -> str:
+    """Say so where another measure of the same purpose would choose another head."""
+    if not purpose.rival:
+        return ""
+    column = _COLUMNS[purpose.rival]
+    found = {
+        label: mean_and_error(values) for label, head in heads.items() if present(values := head.values(purpose.rival))
+    }
+    lowest = min(found, key=lambda label: found[label].mean, default=best)
+    if best not in found or found[lowest].mean == found[best].mean:
+        return ""
+    mean, error = write_estimate(column, found[lowest])
+    return f"; lowest {column.heading}: {lowest} ({mean}{f' ± {error}' if error else ''})"
 
 
 def _figures(purpose: _Purpose, head: HeadRecords) -> str:

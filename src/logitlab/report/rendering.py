@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _BLANK = "–"
+
+# What a narrow terminal does without, first to last.
+_DISPENSABLE = ("seconds", "class_separation", "kappa", "kappa_star", "miss_ap", "ece", "nll")
 
 
 def to_text(table: TableContent) -> str:
@@ -90,16 +94,26 @@ def to_html(table: TableContent) -> str:
 
 
 def to_rich(table: TableContent, width: int | None) -> Table:
-    """Beside each other where ``width`` allows, else the standard error below its mean."""
+    """Beside each other where ``width`` allows, else each standard error below its mean, else fewer columns."""
+    if width is None:
+        return _rich_table(table, stacked=False)
+    if _fits(wide := _rich_table(table, stacked=False), width):
+        return wide
+    left_out: list[str] = []
+    while not _fits(narrow := _rich_table(table, stacked=True, left_out=left_out), width):
+        dispensable = [key for key in _DISPENSABLE if key not in left_out]
+        if not dispensable:
+            break
+        left_out.append(dispensable[0])
+    return narrow
+
+
+def _fits(built: Table, width: int) -> bool:
     from rich.console import Console
     from rich.measure import Measurement
 
-    wide = _rich_table(table, stacked=False)
-    if width is None:
-        return wide
     console = Console(width=10_000)
-    fits = Measurement.get(console, console.options, wide).maximum <= width
-    return wide if fits else _rich_table(table, stacked=True)
+    return Measurement.get(console, console.options, built).maximum <= width
 
 
 def footer(table: TableContent, mark: str) -> list[Text]:
@@ -114,7 +128,7 @@ def sentences(table: TableContent, mark: str) -> list[str]:
     return [*(line.replace("{mark}", mark) for line in table.legend), *table.notes]
 
 
-def _rich_table(table: TableContent, *, stacked: bool) -> Table:
+def _rich_table(table: TableContent, *, stacked: bool, left_out: Sequence[str] = ()) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -124,16 +138,23 @@ def _rich_table(table: TableContent, *, stacked: bool) -> Table:
     # Rich adds a blank between columns by itself: two in all, one where room is short.
     padding = (0, 0, 0, 0) if stacked else (0, 1, 0, 0)
     built = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
+    kept = [column for column in table.columns if column.key not in left_out]
+    if len(kept) < len(table.columns):
+        names = ", ".join(column.heading for column in table.columns if column.key in left_out)
+        built.caption = Text(f"No room for {names}: widen the terminal.")
+        built.caption_justify = "left"
     built.add_column("head", overflow="fold")
     if shows_seeds:
         built.add_column("seeds", justify="right", no_wrap=True)
-    for column in table.columns:
+    for column in kept:
         title = column.title.replace(" ", "\n", 1) if stacked else column.title
         built.add_column(title, justify="right", no_wrap=True)
     for row, cells in zip(table.rows, grid):
         label = row.label.replace(":", ":\n", 1) if stacked else row.label
         parts = [Text(label), *([Text(str(row.seeds))] if shows_seeds else [])]
-        for mean, error, marked in cells:
+        for column, (mean, error, marked) in zip(table.columns, cells):
+            if column.key in left_out:
+                continue
             written = f"{mean}\n±{error}" if stacked and error else _join(mean, error)
             parts.append(Text(written, style="bold" if marked else ""))
         built.add_row(*parts)

@@ -22,11 +22,11 @@ class BestComparison:
 
     Attributes:
         best: name of the group with the best mean (the first of equal ones); None when no group has a value.
-        p_values: two-sided p a group, corrected if asked for; 1 for the best itself. None where the groups
-            leave the test without an estimate of the noise (too few values, or none that differ).
-        not_worse: groups that are not shown to be worse: the best, those with p above the level, and those
-            whose p is None. Empty when nothing was tested.
-        tested: at least one group was tested against the best.
+        p_values: two-sided p a group, corrected if asked for; 1 for the best itself. None where no group
+            gives an estimate of the noise (too few values, or none that differ).
+        not_worse: groups that are not shown to be worse: the best, and those with p above the level. Empty
+            when nothing was tested.
+        tested: the groups were tested against the best.
     """
 
     best: str | None
@@ -55,7 +55,9 @@ def compare_to_best(
     .. math:: t = \frac{\bar a - \bar b}{s \sqrt{1/n_a + 1/n_b}}, \qquad
         s^2 = \frac{\sum (a_i - \bar a)^2 + \sum (b_i - \bar b)^2}{n_a + n_b - 2}
 
-    or Welch's, which lets the variances differ. W says "p > 0.05, t-test" and no more; pooled and uncorrected
+    or Welch's, which lets the variances differ. Where two groups alone give no estimate of the noise (seeds that
+    agree exactly, one seed each), s² is pooled over all groups instead, with Σ (n - 1) degrees of freedom, as in
+    the analysis of variance. W says "p > 0.05, t-test" and no more; pooled and uncorrected
     is its plainest reading, hence the default. The best of many is chosen by looking, so uncorrected tests
     against it call somewhat more groups worse than ``level`` promises; ``correction="holm"`` (Holm 1979)
     bounds the chance of even one such error among the tests.
@@ -86,8 +88,9 @@ def compare_to_best(
         return BestComparison(None, {}, frozenset(), tested=False)
     means = {name: statistics.fmean(kept) for name, kept in values.items()}
     best = (max if higher_is_better else min)(means, key=means.__getitem__)
+    everywhere = _Noise.of(values.values())
     p_values: dict[str, float | None] = {
-        name: 1.0 if name == best else _p_value(values[best], kept, test) for name, kept in values.items()
+        name: 1.0 if name == best else _p_value(values[best], kept, test, everywhere) for name, kept in values.items()
     }
     known = {name: p for name, p in p_values.items() if name != best and p is not None}
     if correction == "holm":
@@ -119,24 +122,41 @@ def holm(p_values: Iterable[float]) -> list[float]:
     return adjusted
 
 
-def _p_value(first: list[float], second: list[float], test: Test) -> float | None:
+@dataclass(frozen=True)
+class _Noise:
+    """Standard deviation within groups, pooled over all of them, and its degrees of freedom."""
+
+    deviation: float
+    freedom: int
+
+    @classmethod
+    def of(cls, groups: Iterable[list[float]]) -> _Noise:
+        kept = [group for group in groups if len(group) > 1]
+        freedom = sum(len(group) - 1 for group in kept)
+        squares = math.fsum(statistics.variance(group) * (len(group) - 1) for group in kept)
+        return cls(math.sqrt(squares / freedom) if freedom else 0.0, freedom)
+
+
+def _p_value(first: list[float], second: list[float], test: Test, everywhere: _Noise) -> float | None:
     """Two-sided p of the t-test; None where it is undefined."""
+    from scipy.stats import t as student
     from scipy.stats import ttest_ind_from_stats
 
-    fewest = min(len(first), len(second))
-    if len(first) + len(second) < 3 or (test == "welch" and fewest < 2):
-        return None
-    deviations = [statistics.stdev(group) if len(group) > 1 else 0.0 for group in (first, second)]
     means = [statistics.fmean(group) for group in (first, second)]
-    if not any(deviations):
-        # Seeds that agree exactly (a small test set makes that likely) say nothing about the noise. SciPy
-        # would answer p = 0 for unequal means: a certainty that two equal accuracies do not carry.
-        return 1.0 if means[0] == means[1] else None
-    # From summaries, so that a group of one seed is tested too: the other group's variance is pooled in.
-    result = ttest_ind_from_stats(
-        means[0], deviations[0], len(first), means[1], deviations[1], len(second), equal_var=test == "pooled"
-    )
-    return float(result.pvalue)
+    deviations = [statistics.stdev(group) if len(group) > 1 else 0.0 for group in (first, second)]
+    enough = min(len(first), len(second)) > 1 or (test == "pooled" and len(first) + len(second) > 2)
+    if enough and any(deviations):
+        # From summaries, so that a group of one seed is tested too: the other group's variance is pooled in.
+        result = ttest_ind_from_stats(
+            means[0], deviations[0], len(first), means[1], deviations[1], len(second), equal_var=test == "pooled"
+        )
+        return float(result.pvalue)
+    # Seeds that agree exactly (a small test set makes that likely) say nothing about the noise. SciPy would
+    # answer p = 0 for unequal means: a certainty that two equal accuracies do not carry.
+    if everywhere.deviation == 0:
+        return 1.0 if enough and means[0] == means[1] else None
+    error = everywhere.deviation * math.sqrt(1 / len(first) + 1 / len(second))
+    return float(2 * student.sf(abs(means[0] - means[1]) / error, everywhere.freedom))
 
 
 def _check(test: str, correction: str | None, level: float) -> None:

@@ -111,7 +111,13 @@ def compare(
         run_plan(plan, execute, folder, root, executor, workers, reporter)
     finally:
         reporter.stop()
-    records = Store(folder).records(trial.identity for trial in plan.trials)
+    store = Store(folder)
+    # A head may have been written otherwise when its record was made; the table says what was asked for now.
+    records = [
+        {**record, "config": trial.model_dump(mode="json")}
+        for trial in plan.trials
+        for record in store.records([trial.identity])
+    ]
     return Comparison(tuple(records), folder, time.monotonic() - began)
 
 
@@ -136,14 +142,17 @@ def run_plan(
         reporter: receives the events.
 
     Raises:
-        LogitLabError: a fault that concerns every trial.
+        LogitLabError: a fault that concerns every trial; a folder that takes no records is one, found before the
+            first trial.
     """
     store = Store(folder)
-    pending = [trial for trial in plan.trials if not store.is_done(trial.identity)]
     here = executor == "serial" or bool(plan.homeless)
-    count = 1 if here else worker_count(plan.device, workers, len(pending))
     job = Job(function, folder, plan.device, data_root, plan.plugins)
     try:
+        pending = [trial for trial in plan.trials if not store.is_done(trial.identity)]
+        if pending:
+            store.prove_writable()
+        count = 1 if here else worker_count(plan.device, workers, len(pending))
         reporter.start(plan.trials, pending, count)
         for trial in pending:
             damage = store.damage(trial.identity)
@@ -163,7 +172,10 @@ def run_plan(
 
             run_in_processes(job, pending, listener, count)
     except OSError as fault:
-        raise LogitLabError(f"Cannot write the records in '{folder}': {fault}.") from fault
+        reason = fault.strerror or fault
+        raise LogitLabError(
+            f"Cannot write the records in '{folder}': {reason}. Give another folder, or make room."
+        ) from fault
 
 
 class _Relay:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,9 @@ class Shape:
 #: then it does not hang on the data.
 _STAND_INS = (Shape(3, 224, 1000), Shape(1, 64, 10))
 
+#: What a head is not asked for, and where a study takes it from.
+_DERIVED = {"in_features": "backbone", "num_classes": "data"}
+
 
 def nearest_preset(num_classes: int) -> str:
     """Return the setting of W whose number of classes is nearest to ``num_classes`` on a logarithmic scale.
@@ -62,12 +66,18 @@ def read_backbone(backbone: str | Specification, shape: Shape | None, faults: Fa
     widths: list[int] = []
 
     def build(shape: Shape) -> None:
-        built = create_backbone(
-            specification.name,
-            channels=shape.channels,
-            image_size=shape.image_size,
-            parameters=specification.parameters,
-        )
+        try:
+            built = create_backbone(
+                specification.name,
+                channels=shape.channels,
+                image_size=shape.image_size,
+                parameters=specification.parameters,
+            )
+        except (RuntimeError, MemoryError) as fault:  # layers too large for this machine
+            raise ConfigurationError(
+                f"The backbone '{specification}' cannot be built: {_first_sentence(fault)}. Take a smaller one, or "
+                "smaller images."
+            ) from fault
         widths.append(int(built.num_features))
 
     with faults:
@@ -92,7 +102,7 @@ def read_heads(
     Returns:
         the heads that are right, in their order; ``preset=auto`` is replaced by what it stands for.
     """
-    from ..heads import create_head, head_module, head_source
+    from ..heads import canonical_parameters, create_head, head_module, head_source
 
     if isinstance(heads, (str, Specification)):
         heads = [heads]
@@ -102,6 +112,7 @@ def read_heads(
     for head in heads:
         with faults:
             specification = _resolved(_specification(head, "head"), shape)
+            _check_derived(specification)
 
             def build(shape: Shape, specification: Specification = specification) -> None:
                 create_head(specification.name, in_features, shape.num_classes, **specification.parameters)
@@ -121,9 +132,14 @@ def read_heads(
                 parameters=specification.parameters,
                 module=head_module(specification.name),
                 source=head_source(specification.name),
+                resolved=canonical_parameters(specification.name, specification.parameters),
             )
             if component in found:
                 raise ConfigurationError(f"The head '{specification}' is given twice. Give each head once.")
+            twin = next((other for other in found if other.essence() == component.essence()), None)
+            if twin is not None:
+                written = Specification(twin.name, twin.parameters)
+                raise ConfigurationError(f"'{written}' and '{specification}' are the same head. Give it once.")
             found.append(component)
     return found
 
@@ -131,6 +147,17 @@ def read_heads(
 def _naming(head: Specification, sentence: str) -> str:
     """Say which of many heads a sentence is about, where it does not say so itself."""
     return sentence if f"'{head.name}" in sentence else f"The head '{head}' is wrong. {sentence}"
+
+
+def _check_derived(head: Specification) -> None:
+    given = [name for name in _DERIVED if name in head.parameters]
+    if given:
+        raise ConfigurationError(
+            [
+                f"The head '{head.name}' gets '{name}' from the {_DERIVED[name]}. Leave it out of its parameters."
+                for name in given
+            ]
+        )
 
 
 def _specification(text: str | Specification, kind: str) -> Specification:
@@ -182,11 +209,16 @@ def read_device(device: str | None) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(device)
-        # Touch it: a name may be right and the device absent.
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as fault:
-        reason = str(fault).splitlines()[0].rstrip(".")
+        # Compute on it: a name may be right and the device absent, or without values as "meta" is.
+        torch.ones(1, device=found).add(1).item()
+    except Exception as fault:  # each backend has its own way to say that it is not there
         raise ConfigurationError(
-            f"The device '{device}' cannot be used: {reason}. Take 'cpu', or leave it out."
+            f"The device '{device}' cannot be used: {_first_sentence(fault)}. Take 'cpu', or leave it out."
         ) from None
     return str(found)
+
+
+def _first_sentence(fault: BaseException) -> str:
+    """Cut torch's pages about a device or about memory to their first sentence, without its full stop."""
+    text = str(fault).rpartition("DefaultCPUAllocator: ")[2].strip()
+    return re.split(r"\.\s|\n", text, maxsplit=1)[0].rstrip(".:") or type(fault).__name__

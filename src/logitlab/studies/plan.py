@@ -157,9 +157,15 @@ def _check_count(name: str, value: Any) -> None:
 def _check_folder(out: Path) -> None:
     """See that records can be written below ``out``, without making anything yet."""
     nearest = out
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir():
+    try:
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        is_folder = nearest.is_dir()
+    except OSError as fault:
+        raise ConfigurationError(
+            f"'out' must be a folder that can be written to. '{nearest}': {fault.strerror}; give another path."
+        ) from None
+    if not is_folder:
         raise ConfigurationError(f"'out' must be a folder. '{nearest}' is a file; give another path.")
     if not os.access(nearest, os.W_OK):
         raise ConfigurationError(f"'out' must be a folder that can be written to. '{nearest}' cannot.")

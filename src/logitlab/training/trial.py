@@ -17,7 +17,7 @@ from logitlab.config.errors import DataError, TrialError
 from logitlab.config.trial import TrialConfig
 from logitlab.data import Augmentation, DataSet, Split, load_data, prepare_batch, split_data
 from logitlab.evaluation import MEASURES, collect, collect_features, evaluate
-from logitlab.heads import Classifier, create_head, list_heads, named_head, resolve_parameters
+from logitlab.heads import Classifier, canonical_parameters, create_head, list_heads
 from logitlab.models import ModelDescription, create_backbone, save_checkpoint
 from logitlab.records import Store
 
@@ -25,6 +25,7 @@ from .fitting import EpochRecord, Run, fit
 from .progress import Progress
 from .provenance import describe_environment, now
 from .seeds import derive_seed, own_random_state
+from .warming import warm_up
 
 # Measured on the training images (W), and therefore no business of the validation part.
 _OF_TRAINING_IMAGES = ("class_separation",)
@@ -65,7 +66,8 @@ def execute(
     started = now()
     attempt = store.next_attempt(trial.identity)
     data = _load(trial.data.name, trial.data.image_size, data_root, trial.data_fingerprint)
-    # A worker loads the images once for many trials: the first of them shall not look slower than the rest.
+    # A worker loads images and modules once for many trials: the first of them shall not look slower than the rest.
+    warm_up()
     clock = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught, own_random_state(torch.device(device)):
         try:
@@ -210,7 +212,7 @@ def _save(folder: Path, run: Run, trial: TrialConfig, data: DataSet) -> None:
 
 
 def _resolved(trial: TrialConfig) -> dict[str, Any]:
-    """The head's parameters with those that its name and preset stand for; a user's head as it was asked for."""
-    if named_head(trial.head.name) is None:
-        return dict(trial.head.parameters)
-    return resolve_parameters(trial.head.name, dict(trial.head.parameters))
+    """What the head's name, preset and parameters come to; a user's head as it was asked for."""
+    parameters = dict(trial.head.parameters)
+    found = canonical_parameters(trial.head.name, parameters)
+    return parameters if found is None else found
