@@ -26,7 +26,8 @@ if TYPE_CHECKING:
         register_head,
         update_kappa,
     )
-    from .studies import Comparison, compare
+    from .serving import Predictor
+    from .studies import Comparison, TrainedModel, compare, train
     from .temperature import Fixed, LeastSquares, Trainable
 
 _EXPORTS: dict[str, str] = {
@@ -41,13 +42,16 @@ _EXPORTS: dict[str, str] = {
     "LeastSquares": "temperature",
     "LogitLabError": "config.errors",
     "ParameterError": "config.errors",
+    "Predictor": "serving",
     "Trainable": "temperature",
+    "TrainedModel": "studies",
     "TrialError": "config.errors",
     "compare": "studies",
     "create_head": "heads",
     "list_heads": "heads",
     "param_groups": "heads",
     "register_head": "heads",
+    "train": "studies",
     "update_kappa": "heads",
 }
 
@@ -63,6 +67,7 @@ _PACKAGES = frozenset(
         "models",
         "records",
         "report",
+        "serving",
         "statistics",
         "studies",
         "temperature",
@@ -82,13 +87,16 @@ __all__ = [
     "LeastSquares",
     "LogitLabError",
     "ParameterError",
+    "Predictor",
     "Trainable",
+    "TrainedModel",
     "TrialError",
     "compare",
     "create_head",
     "list_heads",
     "param_groups",
     "register_head",
+    "train",
     "update_kappa",
 ]
 

@@ -61,6 +61,9 @@ def test_without_options_the_studys_own_defaults_hold(called):
         "train_limit": None,
         "validation_fraction": 0.1,
         "split_seed": 0,
+        "ood": None,
+        "tensorboard": False,
+        "report": True,
     }
 
 
@@ -69,6 +72,7 @@ def test_every_option_arrives(called, tmp_path):
         f"compare folder --head softmax --head cosine:kappa=20 --backbone resnet_cifar:depth=20 --seeds 5 "
         f"--out {tmp_path} --executor serial --workers 3 --device cpu --data-root {tmp_path} --plugin one "
         "--plugin two.py --image-size 32 --train-limit 100 --validation-fraction 0.2 --split-seed 4 --epochs -1 "
+        "--ood noise --ood some/folder --tensorboard --no-report "
         "--learning-rate 1e-2 --optimizer adamw --no-nesterov --decay-norms-and-biases --ema-decay 0.99"
     )
     assert main(line.split()) == 0
@@ -89,6 +93,9 @@ def test_every_option_arrives(called, tmp_path):
         "train_limit": 100,
         "validation_fraction": 0.2,
         "split_seed": 4,
+        "ood": ["noise", "some/folder"],
+        "tensorboard": True,
+        "report": False,
         "epochs": -1,
         "learning_rate": 0.01,
         "optimizer": "adamw",
@@ -154,6 +161,17 @@ def test_ctrl_c_says_what_is_kept(monkeypatch, capsys):
     assert capsys.readouterr().err == (
         "logitlab: Interrupted. 4 of 21 trials are finished and kept in 'here'; the same command continues.\n"
     )
+
+
+def test_sigterm_gives_its_own_code(monkeypatch, capsys):
+    from logitlab.studies.interruption import Terminated
+
+    def terminated(*arguments, **options):
+        raise Terminated
+
+    monkeypatch.setattr("logitlab.studies.compare", terminated)
+    assert main(["compare"]) == 143
+    assert capsys.readouterr().err.startswith("logitlab: Interrupted. 0 of 0 trials are finished")
 
 
 def test_typos_in_values_are_told_together(capsys, monkeypatch, tmp_path):

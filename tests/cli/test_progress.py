@@ -125,6 +125,22 @@ def test_bars_follow_trials_that_no_study_announced(terminal):
     assert "accuracy 97.50%" in terminal.getvalue()
 
 
+def test_bars_of_a_resumed_trial_begin_where_it_was_killed(terminal):
+    bars = Bars(terminal)
+    trials = [trial(seed=0), trial(seed=1)]
+    bars.start(trials, trials, 1)
+    bars.trial_started(trials[0])
+    bars.epoch(Epoch(trials[0].identity, 3))
+    assert [task.completed for task in bars._progress.tasks] == [3, 3]
+    bars.epoch(Epoch(trials[0].identity, 4))
+    bars.trial_ended(trials[0], DONE)
+    assert [task.completed for task in bars._progress.tasks] == [4]
+    # Another runner ran it: it never started here.
+    bars.trial_ended(trials[1], DONE)
+    assert [(task.completed, task.total) for task in bars._progress.tasks] == [(8, 8)]
+    bars.stop()
+
+
 def test_a_dumb_terminal_gets_lines(terminal, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     assert type(create_reporter(terminal)) is Lines

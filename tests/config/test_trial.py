@@ -25,6 +25,8 @@ def test_the_identity_is_the_digest_of_the_canonical_json_without_the_path():
     values = trial().model_dump(mode="json")
     del values["data"]["name"], values["backbone"]["resolved"], values["head"]["resolved"]
     del values["training"]["scaled_weight_decay"]
+    # It came later, and no older trial shall lose its identity: it is told only where it is on.
+    del values["training"]["freeze_backbone"]
     # 20 epochs of SGD with the cosine schedule: one of warm-up, λ = 5e-4, and no settings of other schedules.
     values["training"] |= {
         "weight_decay": 5e-4,
@@ -48,6 +50,7 @@ def test_the_identity_is_the_digest_of_the_canonical_json_without_the_path():
         trial(training=TrainingConfig(scaled_weight_decay=5e-5)),
         trial(training=TrainingConfig(decay_factor=0.5, step_epochs=3, polynomial_power=1)),
         trial(head=ComponentConfig(name="cosine", parameters={"tau": 0.05}, resolved={"kappa": 20})),
+        trial(training=TrainingConfig(freeze_backbone=False)),
         TrialConfig.model_validate(json.loads(json.dumps(trial().model_dump(mode="json")))),
     ],
 )
@@ -69,11 +72,17 @@ def test_equal_trials_share_their_identity(same):
         trial(training=TrainingConfig(learning_rate=0.123)),
         trial(training=TrainingConfig(weight_decay=1e-4)),
         trial(training=TrainingConfig(warmup_epochs=2)),
+        trial(training=TrainingConfig(freeze_backbone=True)),
         trial(head=ComponentConfig(name="cosine", parameters={"kappa": 20}, resolved={"kappa": 21})),
     ],
 )
 def test_different_trials_do_not(other):
     assert other.identity != trial().identity
+
+
+def test_a_frozen_backbone_has_no_augmentation_however_it_is_said():
+    silent, told = (trial(training=TrainingConfig(freeze_backbone=True, augmentation=name)) for name in (None, "none"))
+    assert silent.identity == told.identity
 
 
 def test_the_order_of_parameters_does_not_matter():

@@ -52,6 +52,20 @@ def test_a_rule_over_several_fields_speaks_for_itself():
     assert sentence.startswith("Give 'weight_decay' or 'scaled_weight_decay'")
 
 
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"augmentation": "crop_flip"}, "Got augmentation 'crop_flip'; leave it out or set it to 'none'."),
+        ({"mixup": 0.2}, "Got mixup 0.2; set it to 0."),
+    ],
+)
+def test_a_frozen_backbone_refuses_what_would_change_the_images(values, sentence):
+    (fault,) = faults_of(TrainingConfig, {"freeze_backbone": True, **values})
+    assert fault.startswith("'freeze_backbone' computes the features of each image once, so ")
+    assert fault.endswith(sentence)
+    assert validate(TrainingConfig, {"freeze_backbone": True, "augmentation": "none", "mixup": 0.0}).freeze_backbone
+
+
 def test_names_beside_the_fields_are_suggested_too():
     assert faults_of(TrainingConfig, {"seedz": 3}, beside=["seeds"]) == (
         "Unknown option 'seedz'; did you mean 'seeds'?",

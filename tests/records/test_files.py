@@ -3,11 +3,14 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from logitlab.config.errors import RecordError
 from logitlab.records import write_json_atomic
+from logitlab.records.files import remove_leftovers
 
 
 def test_writes_json_and_makes_the_folder(tmp_path):
@@ -39,6 +42,35 @@ def test_a_disk_that_refuses_leaves_the_old_file_and_no_litter(tmp_path, monkeyp
         write_json_atomic(path, "new")
     assert json.loads(path.read_text()) == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["value.json"]
+
+
+LIMITED = """
+import pathlib, resource, sys
+from logitlab.records.files import write_atomic
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    write_atomic(pathlib.Path(sys.argv[1]), lambda file: [file.write(bytes(1000)) for _ in range(100)])
+except OSError as fault:
+    print(fault.strerror)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+def test_a_disk_that_fills_up_in_the_middle_keeps_the_old_file_and_no_half(tmp_path):
+    path = tmp_path / "value"
+    path.write_text("old")
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "File too large\n"
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["value"]
+
+
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
+    for name in (".record.json.0123.tmp", "notes.tmp", ".hidden", "record.json"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"notes.tmp", ".hidden", "record.json"}
 
 
 def test_the_content_is_on_the_disk_before_the_name_points_to_it(tmp_path, monkeypatch):

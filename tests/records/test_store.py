@@ -148,6 +148,18 @@ def test_a_result_that_json_cannot_hold_is_refused(store, value):
     assert not store.is_done(ONE)
 
 
+def test_what_killed_writers_left_is_swept(store):
+    folder = store.trial_folder(ONE)
+    folder.mkdir(parents=True)
+    for name in ("snapshot.pt", ".snapshot.pt.ab.tmp"):
+        (folder / name).touch()
+    store.sweep(ONE)
+    assert [path.name for path in folder.iterdir()] == ["snapshot.pt"]
+    store.write_record(ONE, CONFIG, RESULT, {})
+    store.sweep(ONE)
+    assert [path.name for path in folder.iterdir()] == ["record.json"]
+
+
 def test_equal_results_have_equal_digests():
     assert result_digest({"a": 1.0, "b": [0.1]}) == result_digest({"b": [0.1], "a": 1})
     assert result_digest({"a": 1}) != result_digest({"a": 1.0000000001})

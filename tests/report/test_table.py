@@ -60,6 +60,7 @@ def test_lower_is_better_for_nll_and_ece_alone() -> None:
         "ece": False,
         "class_separation": None,
         "miss_ap": True,
+        "ood_ap": True,
         "kappa": None,
         "kappa_star": None,
         "seconds": None,

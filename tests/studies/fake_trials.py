@@ -1,6 +1,7 @@
 """A trial function without training: what it does stands in the head's parameters."""
 
 import os
+import shutil
 import signal
 import time
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ class FakeProgress:
     accuracy: float
 
 
-def run_fake(trial, root, *, device="cpu", data_root=None, report=None):
+def run_fake(trial, root, *, device="cpu", data_root=None, report=None, ood=()):
     store = Store(root)
     folder = store.trial_folder(trial.identity)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pid").write_text(str(os.getpid()))
+    with (folder / "runs").open("a") as file:
+        file.write("run\n")
     for epoch in range(1, trial.training.epochs + 1):
         if report is not None:
             report(FakeProgress(trial.identity, epoch, trial.training.epochs, 0.5, 0.9))
@@ -68,7 +71,24 @@ def _misbehave(behaviour, folder):
         time.sleep(120)
     if behaviour == "interrupt_parent":
         os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(1)
+    if behaviour == "interrupt_parent_twice":
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(0.5)
+        os.kill(os.getppid(), signal.SIGINT)
         time.sleep(120)
+    if behaviour == "terminate_parent":
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(120)
+    if behaviour == "interrupt":
+        os.kill(os.getpid(), signal.SIGINT)
+    if behaviour == "terminate":
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(120)
+    if behaviour == "slow":
+        time.sleep(0.3)
+    if behaviour == "full":
+        raise RuntimeError('IoError(Os { code: 28, message: "No space left on device" })')
     if behaviour == "wait":  # until the test has seen enough
         while not Path(folder.parent, "go").exists():
             time.sleep(0.02)
@@ -79,7 +99,8 @@ class NotPicklableError(Exception):
         super().__init__(first)
 
 
-def cannot_store(trial, root, *, device="cpu", data_root=None, report=None):
+def cannot_store(trial, root, *, device="cpu", data_root=None, report=None, ood=()):
     """Fails, and the failure cannot be noted either: a file stands where the trials' folder belongs."""
+    shutil.rmtree(root / "trials")
     (root / "trials").touch()
     raise NotPicklableError("a", "b")

@@ -1,8 +1,11 @@
 """Both executors keep one contract: a trial that fails costs itself alone."""
 
+import errno
+import json
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -12,9 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from logitlab.config.errors import DataError, LogitLabError, TrialError
+from logitlab.config.errors import DataError, LogitLabError
 from logitlab.records import Store
+from logitlab.records.claims import holder, take_claim
 from logitlab.studies.executors import Job, environment, one_thread, run_serial, worker_count
+from logitlab.studies.interruption import Terminated
 from logitlab.studies.workers import run_in_processes
 
 
@@ -85,7 +90,7 @@ def test_a_store_that_takes_nothing_stops_the_study(tmp_path, fake_trials, make_
     job = Job(fake_trials.cannot_store, tmp_path)
     with pytest.raises(OSError, match="trials"):
         serial(job, make_trials("well"), diary)
-    with pytest.raises(TrialError, match=r"(NotADirectory|FileExists)Error"):
+    with pytest.raises(OSError, match="(Not a directory|File exists)"):
         processes(job, make_trials("well"), diary)
 
 
@@ -133,11 +138,72 @@ def test_workers_that_cannot_start_are_told(tmp_path, fake_trials, make_trials, 
         run_in_processes(job, make_trials("well"), diary, workers=1)
 
 
-@pytest.mark.parametrize("behaviour", ["sleep", "stubborn"])
-def test_ctrl_c_ends_the_workers_and_keeps_what_is_done(job, make_trials, diary, behaviour, monkeypatch):
-    monkeypatch.setattr("logitlab.studies.workers._GRACE_SECONDS", 0.5)
-    trials = make_trials("well", behaviour, "interrupt_parent", "well")
+def notices(diary):
+    return [event[1] for event in diary.events if event[0] == "notice"]
+
+
+def test_the_first_ctrl_c_lets_the_running_trials_finish(job, make_trials, diary):
+    # Two epochs, an interrupt each: the interrupted trial itself presses twice, so it has one epoch only.
+    trials = [*make_trials("slow", epochs=4), *make_trials("well", "interrupt_parent", "well", "well", epochs=1)]
+    trials = [trials[0], *trials[2:]]
     with pytest.raises(KeyboardInterrupt):
+        run_in_processes(job, trials, diary, workers=2)
+    store = Store(job.root)
+    assert [store.is_done(trial.identity) for trial in trials] == [True, True, False, False]
+    (notice,) = notices(diary)
+    assert "trials that run are finished, no new ones start" in notice
+    assert multiprocessing.active_children() == []
+    diary.events.clear()
+    run_in_processes(job, trials, diary, workers=2)
+    assert all(store.is_done(trial.identity) for trial in trials)
+
+
+def test_ctrl_c_during_the_last_trial_leaves_a_whole_study(job, make_trials, diary):
+    (trial,) = make_trials("interrupt_parent", epochs=1)
+    run_in_processes(job, [trial], diary, workers=1)
+    assert Store(job.root).is_done(trial.identity)
+
+
+def test_in_this_process_the_first_ctrl_c_finishes_the_trial_and_the_second_does_not(job, make_trials, diary):
+    store = Store(job.root)
+    once, other = make_trials("interrupt", "well", epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        serial(job, [once, other], diary)
+    assert (store.is_done(once.identity), store.is_done(other.identity)) == (True, False)
+    assert len(notices(diary)) == 1
+    (twice,) = make_trials("interrupt", epochs=2)
+    with pytest.raises(KeyboardInterrupt):
+        serial(job, [twice], diary)
+    assert not store.is_done(twice.identity)
+    # Neither a failure nor a claim that would keep others from it.
+    assert store.failure(twice.identity) is None
+    assert holder(store.trial_folder(twice.identity)) is None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_sigterm_ends_this_process_at_once(job, make_trials, diary):
+    (trial,) = make_trials("terminate")
+    began = time.monotonic()
+    with pytest.raises(Terminated):
+        serial(job, [trial], diary)
+    assert time.monotonic() - began < 10
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "how", "kind"),
+    [
+        ("sleep", "interrupt_parent_twice", KeyboardInterrupt),
+        ("stubborn", "interrupt_parent_twice", KeyboardInterrupt),
+        ("sleep", "terminate_parent", Terminated),
+    ],
+)
+def test_the_second_ctrl_c_and_sigterm_end_the_workers_and_keep_what_is_done(
+    job, make_trials, diary, behaviour, how, kind, monkeypatch
+):
+    monkeypatch.setattr("logitlab.studies.workers._GRACE_SECONDS", 0.5)
+    trials = make_trials("well", behaviour, how, "well")
+    with pytest.raises(kind):
         run_in_processes(job, trials, diary, workers=2)
     store = Store(job.root)
     assert store.is_done(trials[0].identity)
@@ -146,8 +212,135 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_is_done(job, make_trials, diary,
     for trial in trials[:3]:
         pid = store.trial_folder(trial.identity) / "pid"
         assert not pid.exists() or gone(int(pid.read_text()))
-    # Nothing is noted as a failure that the user asked for.
+    # Nothing is noted as a failure that the user asked for, and no claim keeps the next call waiting.
     assert store.failure(trials[2].identity) is None
+    assert all(holder(store.trial_folder(trial.identity)) is None for trial in trials)
+
+
+def test_a_full_disk_stops_the_study_and_is_no_failure_of_the_trial(run, job, make_trials, diary):
+    trials = make_trials("full", "sleep")
+    with pytest.raises(OSError, match="No space left on device") as fault:
+        run(job, trials, diary)
+    assert fault.value.errno == errno.ENOSPC
+    assert Store(job.root).failure(trials[0].identity) is None
+
+
+def test_a_trial_that_another_process_holds_is_waited_for(run, job, make_trials, diary, monkeypatch):
+    trials = make_trials("well", "well")
+    store = Store(job.root)
+    claim = take_claim(store.trial_folder(trials[0].identity))
+
+    def finish():
+        while not store.is_done(trials[1].identity):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        store.write_record(trials[0].identity, trials[0].model_dump(mode="json"), {"test": {}}, {"by": "another"})
+        claim.release(done=True)
+
+    thread = threading.Thread(target=finish)
+    thread.start()
+    run(job, trials, diary)
+    thread.join()
+    assert store.record(trials[0].identity)["provenance"] == {"by": "another"}
+    assert diary.of(trials[0].identity) == [("ended", trials[0].identity)]
+    assert diary.events[-1] == ("ended", trials[0].identity)
+    (notice,) = notices(diary)
+    assert f"1 of the trials is running already, in process {os.getpid()} on " in notice
+
+
+def test_a_trial_that_another_process_gave_up_is_taken_over(run, job, make_trials, diary):
+    (trial,) = make_trials("well")
+    store = Store(job.root)
+    claim = take_claim(store.trial_folder(trial.identity))
+    timer = threading.Timer(0.5, claim.release, kwargs={"done": False})
+    timer.start()
+    run(job, [trial], diary)
+    timer.join()
+    assert store.is_done(trial.identity)
+
+
+def test_a_trial_that_failed_elsewhere_meanwhile_is_not_tried_again(run, job, make_trials, diary):
+    (trial,) = make_trials("well")
+    store = Store(job.root)
+    claim = take_claim(store.trial_folder(trial.identity))
+
+    def fail():
+        store.write_error(trial.identity, trial.model_dump(mode="json"), {"kind": "TrialError", "message": "nan"})
+        claim.release(done=False)
+
+    timer = threading.Timer(0.5, fail)
+    timer.start()
+    run(job, [trial], diary)
+    timer.join()
+    assert store.failure(trial.identity)["error"]["attempt"] == 1
+    # The next call is another matter.
+    run(job, [trial], diary)
+    assert store.is_done(trial.identity)
+
+
+def test_a_runner_that_lost_its_claim_leaves_the_trial_alone(job, make_trials, diary):
+    (trial,) = make_trials("well")
+    store = Store(job.root)
+
+    class Robbed(type(diary)):
+        def trial_started(self, trial):
+            super().trial_started(trial)
+            if len(self.events) == 1:
+                for path in store.trial_folder(trial.identity).glob("claim.*.json"):
+                    path.unlink()
+
+    robbed = Robbed()
+    serial(job, [trial], robbed)
+    # Once robbed, once for good.
+    assert [event[0] for event in robbed.events] == ["started", "started", "epoch", "epoch", "ended"]
+
+
+def test_two_runners_never_run_one_trial_twice(tmp_path, fake_trials, make_trials):
+    script = tmp_path / "runner.py"
+    script.write_text(RUNNER)
+    trials = make_trials(*["slow"] * 12)
+    (tmp_path / "trials.json").write_text(json.dumps([trial.model_dump(mode="json") for trial in trials]))
+    folder = str(Path(fake_trials.__file__).parent)
+    commands = [
+        [sys.executable, str(script), folder, str(tmp_path), executor] for executor in ("serial", "serial", "process")
+    ]
+    runners = [subprocess.Popen(command) for command in commands]
+    assert [runner.wait(120) for runner in runners] == [0, 0, 0]
+    store = Store(tmp_path)
+    for trial in trials:
+        folder = store.trial_folder(trial.identity)
+        assert (folder / "runs").read_text() == "run\n"
+        assert {path.name for path in folder.iterdir()} == {"record.json", "runs", "pid"}
+    # It was no accident: more than one process took part.
+    assert len({(store.trial_folder(trial.identity) / "pid").read_text() for trial in trials}) > 1
+
+
+RUNNER = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import fake_trials
+from logitlab.config.trial import TrialConfig
+from logitlab.studies.executors import Job, run_serial
+from logitlab.studies.workers import run_in_processes
+
+class Quiet:
+    def notice(self, text): pass
+    def trial_started(self, trial): pass
+    def epoch(self, progress): pass
+    def trial_ended(self, trial): ended.append(trial.identity)
+
+ended = []
+root = Path(sys.argv[2])
+trials = [TrialConfig(**values) for values in json.loads((root / "trials.json").read_text())]
+job = Job(fake_trials.run_fake, root)
+if sys.argv[3] == "serial":
+    run_serial(job, trials, Quiet())
+else:
+    run_in_processes(job, trials, Quiet(), 2)
+# Those that another runner ran have ended as well.
+assert sorted(ended) == sorted(trial.identity for trial in trials)
+"""
 
 
 def test_workers_run_from_another_thread_too(job, make_trials, diary):
@@ -169,6 +362,7 @@ from logitlab.studies.executors import Job
 from logitlab.studies.workers import run_in_processes
 
 class Quiet:
+    def notice(self, text): pass
     def trial_started(self, trial): pass
     def epoch(self, progress): print(progress.identity, flush=True)
     def trial_ended(self, trial): pass

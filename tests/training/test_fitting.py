@@ -151,7 +151,7 @@ def judged_by(monkeypatch, accuracies):
     """Let validation report these accuracies, epoch after epoch; returns the weights that it saw."""
     weights = []
 
-    def validate(model, batches, autocast=False):
+    def validate(model, batches, autocast=False, combine=None):
         weights.append(model.head.weight.detach().clone())
         return ValidationStatistics(loss=1.0, accuracy=accuracies[len(weights) - 1], kappa_star=1.0)
 
@@ -190,7 +190,7 @@ def test_a_run_that_diverges_stops(bars):
 
 
 def test_a_model_that_breaks_in_the_last_step_stops_too(bars, monkeypatch):
-    def validate(model, batches, autocast=False):
+    def validate(model, batches, autocast=False, combine=None):
         return ValidationStatistics(loss=float("nan"), accuracy=0.0, kappa_star=1.0)
 
     monkeypatch.setattr("logitlab.training.fitting.validate", validate)

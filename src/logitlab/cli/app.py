@@ -8,9 +8,19 @@ from typing import Annotated
 import typer
 
 from .compare import compare
+from .evaluate import evaluate
+from .export_records import export_records
+from .heads import heads
+from .predict import predict
+from .train import train
 
 app = typer.Typer(name="logitlab", add_completion=False, pretty_exceptions_enable=False)
 app.command(name="compare")(compare)
+app.command(name="train")(train)
+app.command(name="evaluate")(evaluate)
+app.command(name="predict")(predict)
+app.command(name="heads")(heads)
+app.command(name="export-records")(export_records)
 
 
 def _show_version(wanted: bool) -> None:

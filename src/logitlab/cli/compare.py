@@ -72,6 +72,17 @@ def compare(
         float,
         typer.Option(help=_DATA["validation_fraction"], metavar="FLOAT > 0, < 1", rich_help_panel=_IMAGES),
     ] = 0.1,
+    ood: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure the trained models on images of another kind as well: noise, patches, notmnist, dtd, a data "
+            "set, a folder of images, npz:FILE, or none. Repeatable; works on finished studies without training. "
+            + escape("[default: patches and noise for digits, otherwise none]"),
+            metavar="NAME|PATH",
+            show_default=False,
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None,
     split_seed: Annotated[int, typer.Option(help=_DATA["split_seed"], metavar="INT ≥ 0", rich_help_panel=_IMAGES)] = 0,
     data_root: Annotated[
         Path | None,
@@ -109,14 +120,30 @@ def compare(
             rich_help_panel=_EXECUTION,
         ),
     ] = None,
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard",
+            help="Log every epoch for TensorBoard in the folder 'tensorboard' below --out.",
+            metavar="",
+            rich_help_panel=_EXECUTION,
+        ),
+    ] = False,
+    no_report: Annotated[
+        bool,
+        typer.Option(
+            "--no-report", help="Leave report.html, the page of pictures, out.", metavar="", rich_help_panel=_EXECUTION
+        ),
+    ] = False,
     *,
     training: dict[str, Any],
 ) -> None:
     """Train classifier heads on the same images and say which one serves which purpose.
 
     Every head is trained with every seed and measured once on the test images. The same command continues a study.
+    Ctrl-C lets the running trials finish; a second one stops at once.
 
-    Exit code: 0; 1 when trials failed; 2 for faults of the input; 130 for Ctrl-C.
+    Exit code: 0; 1 when trials failed; 2 for faults of the input; 130 for Ctrl-C; 143 for SIGTERM.
     """
     from ..studies import compare as run
     from .progress import create_reporter
@@ -138,15 +165,18 @@ def compare(
             train_limit=train_limit,
             validation_fraction=validation_fraction,
             split_seed=split_seed,
+            ood=ood or None,
             progress=reporter,
+            tensorboard=tensorboard,
+            report=not no_report,
             **training,
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         sys.stderr.write(
             f"logitlab: Interrupted. {reporter.finished} of {reporter.total} trials are finished and kept in "
             f"'{out}'; the same command continues.\n"
         )
-        raise typer.Exit(130) from None
+        raise typer.Exit(getattr(interrupt, "exit_code", 130)) from None
     _show(comparison)
     if comparison.failed:
         raise typer.Exit(1)
@@ -163,6 +193,8 @@ def _show(comparison: Comparison) -> None:
         "",
         f"Took {comparison.seconds:.1f} s. Records and models: {folder}",
     ]
+    if comparison.report is not None:
+        closing.append(f"Report: {printable(str(comparison.report.resolve()))}")
     console = Console()
     if console.is_terminal and not console.is_dumb_terminal:
         console.print()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Sequence
 
 from ..config.errors import ConfigurationError, LogitLabError
+from ..config.torchrun import torchrun_launch
 
 FAULT = 2  # the exit code of a command that was called wrongly, as of every POSIX tool
 INTERRUPTED = 130  # 128 + SIGINT
@@ -19,14 +21,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows ``logitlab``; None takes the process's own.
 
     Returns:
-        the exit code: 0 for success, 1 when trials failed, 2 for faults of the input, 130 for Ctrl-C.
+        the exit code: 0 for success, 1 when trials failed, 2 for faults of the input, 130 for Ctrl-C, 143 for
+        SIGTERM.
     """
     for stream in (sys.stdout, sys.stderr):
         # κ, ± and R² must not end a study on a terminal that cannot show them.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        return _run(arguments)
+        launch = torchrun_launch()
+        # Of several processes that train together one tells; a fault is told by whoever meets it.
+        helps = launch is not None and launch.rank > 0
+        with contextlib.redirect_stdout(io.StringIO()) if helps else contextlib.nullcontext():
+            return _run(arguments)
     except ConfigurationError as fault:
         return _say(*fault.faults)
     except LogitLabError as fault:
@@ -51,8 +58,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     command = typer.main.get_command(app)
     try:
         code = command.main(None if arguments is None else list(arguments), prog_name="logitlab", standalone_mode=False)
-    except typer.Abort:
-        return _say("Interrupted.", code=INTERRUPTED)
+    except typer.Abort as fault:
+        return _say("Interrupted.", code=getattr(fault.__cause__, "exit_code", INTERRUPTED))
     except Exception as fault:
         # Typer's usage errors, which have moved between modules from version to version.
         if not hasattr(fault, "format_message"):

@@ -108,15 +108,20 @@ class Bars(Lines):
         """Move the trial's bar and the study's."""
         task = self._running[progress.identity]
         note = f"loss {progress.loss:.3g}, accuracy {progress.accuracy:.1%}"
+        # A trial that is resumed begins at the epoch after which it was killed.
+        advanced = progress.epoch - self._completed(task)
         self._progress.update(task, completed=progress.epoch, note=note)
         if self._study is not None:
-            self._progress.advance(self._study)
+            self._progress.advance(self._study, advanced)
 
     def trial_ended(self, trial: TrialConfig, record: Mapping[str, Any]) -> None:
         """Remove the trial's bar; write its line."""
-        task = self._running.pop(trial.identity)
-        left = trial.training.epochs - self._progress.tasks[self._progress.task_ids.index(task)].completed
-        self._progress.remove_task(task)
+        # One that another runner ran has no bar here.
+        task = self._running.pop(trial.identity, None)
+        left: float = trial.training.epochs
+        if task is not None:
+            left -= self._completed(task)
+            self._progress.remove_task(task)
         if self._study is not None:
             # Epochs that early stopping or a failure saved.
             self._progress.advance(self._study, left)
@@ -126,6 +131,9 @@ class Bars(Lines):
         """Take the bars away."""
         self._status.stop()
         self._progress.stop()
+
+    def _completed(self, task: TaskID) -> float:
+        return self._progress.tasks[self._progress.task_ids.index(task)].completed
 
     def _line(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)

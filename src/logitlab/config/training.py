@@ -44,6 +44,8 @@ class TrainingConfig(Configuration):
         sampler: ``"random"`` permutation or ``"class_balanced"`` draws with replacement.
         early_stopping_epochs: stop when validation accuracy has not improved for this many epochs, and keep
             the best epoch; None trains to the end and keeps the last epoch.
+        freeze_backbone: keep the backbone as it starts (pretrained, as a rule) and train the head alone on its
+            features, which are computed once for all heads. No augmentation and no Mixup.
     """
 
     epochs: int = Field(20, ge=1)
@@ -69,6 +71,7 @@ class TrainingConfig(Configuration):
     augmentation: Literal["none", "crop", "crop_flip", "autoaugment"] | None = None
     sampler: Literal["random", "class_balanced"] = "random"
     early_stopping_epochs: int | None = Field(None, ge=1)
+    freeze_backbone: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
@@ -76,6 +79,16 @@ class TrainingConfig(Configuration):
             raise ValueError("Give 'weight_decay' or 'scaled_weight_decay' (their product form), not both.")
         if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
             raise ValueError(f"'warmup_epochs' must be less than 'epochs'. Got {self.warmup_epochs} and {self.epochs}.")
+        if self.freeze_backbone and self.augmentation not in (None, "none"):
+            raise ValueError(
+                "'freeze_backbone' computes the features of each image once, so no augmentation can change the image. "
+                f"Got augmentation '{self.augmentation}'; leave it out or set it to 'none'."
+            )
+        if self.freeze_backbone and self.mixup > 0:
+            raise ValueError(
+                "'freeze_backbone' computes the features of each image once, so Mixup cannot blend images. "
+                f"Got mixup {self.mixup:g}; set it to 0."
+            )
         return self
 
     @property
@@ -100,6 +113,11 @@ class TrainingConfig(Configuration):
     def essence(self) -> dict[str, Any]:
         """Return the recipe with its rules of thumb resolved: a default that is written out is the same recipe."""
         values = self.model_dump(mode="json", exclude={"scaled_weight_decay"})
+        if self.freeze_backbone:
+            values["augmentation"] = "none"
+        else:
+            # Recipes of before this option existed say nothing of it; their trials stay the trials that they were.
+            del values["freeze_backbone"]
         return {
             **values,
             "weight_decay": self.effective_weight_decay,

@@ -5,6 +5,7 @@ from .dataset import DataSet
 from .decoding import ImageFiles
 from .images import Images, MemoryImages
 from .loading import list_data_sets, load_data
+from .ood import OodSet, list_ood_sets, load_ood
 from .pixels import pixel_statistics
 from .sampling import epoch_order
 from .splitting import Split, split_data
@@ -16,11 +17,14 @@ __all__ = [
     "ImageFiles",
     "Images",
     "MemoryImages",
+    "OodSet",
     "Split",
     "StreamedImages",
     "epoch_order",
     "list_data_sets",
+    "list_ood_sets",
     "load_data",
+    "load_ood",
     "pixel_statistics",
     "prepare_batch",
     "split_data",

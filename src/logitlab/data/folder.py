@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def load_folder(
         train=images(parts["train"]),
         test=images(parts["test"]),
         class_names=tuple(map(printable, class_names)),
-        fingerprint=_fingerprint(path, parts, whole=in_memory),
+        fingerprint=fingerprint_files(path, {part: files.paths for part, files in parts.items()}, whole=in_memory),
         channels=channels,
         image_size=side,
         augmentation="crop",
@@ -170,7 +171,9 @@ def _common_side(paths: list[str], headers: list[Header]) -> int:
     return width
 
 
-def _fingerprint(root: Path, parts: dict[str, _Files], *, whole: bool) -> str:
+def fingerprint_files(root: Path, parts: Mapping[str, Sequence[str]], *, whole: bool) -> str:
+    """Return the SHA-256 of the names below ``root``, sizes and contents of files; both ends unless ``whole``."""
+
     def entry(file: str) -> bytes:
         path = Path(file)
         with path.open("rb") as stream:
@@ -186,7 +189,7 @@ def _fingerprint(root: Path, parts: dict[str, _Files], *, whole: bool) -> str:
         return name + f"\t{path.stat().st_size}\t{digest}\n".encode()
 
     fingerprint = hashlib.sha256()
-    for part, files in parts.items():
+    for part, paths in parts.items():
         fingerprint.update(f"{part}\n".encode())
-        fingerprint.update(b"".join(map_in_threads(entry, files.paths)))
+        fingerprint.update(b"".join(map_in_threads(entry, paths)))
     return fingerprint.hexdigest()

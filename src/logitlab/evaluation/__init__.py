@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from .collecting import Features, ImageSource, Outputs, collect, collect_features
+from .collecting import (
+    Confidence,
+    Features,
+    ImageSource,
+    Outputs,
+    collect,
+    collect_confidence,
+    collect_features,
+)
 from .measuring import MEASURES, evaluate, log_probabilities, measure
+from .ood import ood_measures
+from .outputs import largest_probability, output_arrays
 
 __all__ = [
     "MEASURES",
+    "Confidence",
     "Features",
     "ImageSource",
     "Outputs",
     "collect",
+    "collect_confidence",
     "collect_features",
     "evaluate",
+    "largest_probability",
     "log_probabilities",
     "measure",
+    "ood_measures",
+    "output_arrays",
 ]

@@ -59,6 +59,19 @@ class Outputs(Features):
     kappa_star: Tensor
 
 
+@dataclass(frozen=True)
+class Confidence:
+    """How sure a model is of N images; on the CPU.
+
+    Attributes:
+        max_logit: float32 ``[N]``: the largest cosine of a cosine head, else the largest logit (T §3.2.1).
+        feature_norm: float32 ``[N]``: the length of the feature (T §3.2.1, after its ref. [31]).
+    """
+
+    max_logit: Tensor
+    feature_norm: Tensor
+
+
 def collect(
     model: Classifier,
     images: ImageSource,
@@ -109,6 +122,23 @@ def collect_features(
         return features, labels
 
     return Features(*_run(model, images, prepare, columns, device, batch_size, precision))
+
+
+def collect_confidence(
+    model: Classifier,
+    images: ImageSource,
+    prepare: Callable[[Tensor], Tensor],
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 512,
+    precision: Precision = "float32",
+) -> Confidence:
+    """Run backbone and head as :func:`collect` does and keep two numbers an image; labels mean nothing here."""
+
+    def columns(features: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        return model.head.max_logit(features).float(), features.norm(dim=1)
+
+    return Confidence(*_run(model, images, prepare, columns, device, batch_size, precision))
 
 
 @torch.no_grad()

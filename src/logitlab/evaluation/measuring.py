@@ -13,6 +13,7 @@ from logitlab.analysis import (
     Measurement,
     UndefinedError,
     accuracy,
+    balanced_accuracy,
     class_angle,
     class_separation,
     expected_calibration_error,
@@ -24,9 +25,10 @@ from logitlab.heads import Classifier, Head
 
 from .collecting import Features, Outputs
 
-#: Keys of :func:`evaluate`, in the order of the table.
+#: Keys of :func:`evaluate`.
 MEASURES: tuple[str, ...] = (
     "accuracy",
+    "balanced_accuracy",
     "nll",
     "ece",
     "class_separation",
@@ -56,7 +58,8 @@ def evaluate(model: Classifier, test: Outputs, train: Features) -> dict[str, flo
 def measure(model: Classifier, test: Outputs, train: Features) -> dict[str, Measurement]:
     """Every measurement with its convention, split and warnings; undefined ones are left out.
 
-    - ``accuracy``: top-1; ``nll``, ``ece``: not for the link ``"none"`` (W Table 3);
+    - ``accuracy``: top-1; ``balanced_accuracy``: every class weighted alike;
+    - ``nll``, ``ece``: not for the link ``"none"`` (W Table 3);
     - ``class_separation``: R² by cosine on the training images, as W has it; the rest on the test images;
     - ``miss_ap``: by max logit (T §3.2.1), undefined when all or none are right; ``miss_base_rate``: what
       chance gives, the accuracy;
@@ -80,6 +83,7 @@ def measure(model: Classifier, test: Outputs, train: Features) -> dict[str, Meas
             found[name] = analysis(*arguments, **options)
 
     keep("accuracy", accuracy, test.logits, labels, split="test")
+    keep("balanced_accuracy", balanced_accuracy, test.logits, labels, split="test")
     if head.link != "none":
         logarithms = log_probabilities(head, test.logits)
         keep("nll", negative_log_likelihood, logarithms, labels, log_probabilities=True, split="test")

@@ -81,7 +81,11 @@ def save_checkpoint(folder: Path | str, model: Classifier, description: ModelDes
     target = folder / WEIGHTS_FILE
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
         save_model(model, str(temporary))
+        # safetensors lets nobody else read; the umask decides, so that a team can share a folder.
+        temporary.chmod(mode)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -111,7 +115,7 @@ def load_checkpoint(folder: Path | str, *, backbone: nn.Module | None = None) ->
     from safetensors.torch import load_model
 
     folder = Path(folder)
-    description = _read_description(folder / DESCRIPTION_FILE)
+    description = read_description(folder)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise RecordError(f"There is no '{weights}'. A checkpoint is '{WEIGHTS_FILE}' beside '{DESCRIPTION_FILE}'.")
@@ -148,7 +152,13 @@ def _build(description: ModelDescription, backbone: nn.Module | None) -> Classif
     return Classifier(backbone, head)
 
 
-def _read_description(path: Path) -> ModelDescription:
+def read_description(folder: Path | str) -> ModelDescription:
+    """Read ``model.json`` alone, without the weights.
+
+    Raises:
+        RecordError: it is missing or damaged.
+    """
+    path = Path(folder) / DESCRIPTION_FILE
     try:
         return ModelDescription.model_validate_json(path.read_bytes())
     except FileNotFoundError:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 from ..config.errors import RecordError
+
+LEFTOVER_SUFFIX: Final = ".tmp"
 
 
 def write_json_atomic(path: Path, value: Any) -> None:
@@ -32,21 +35,40 @@ def write_json_atomic(path: Path, value: Any) -> None:
         raise RecordError(
             f"Cannot write '{path}' as JSON: {fault}. Records hold finite numbers, text, lists and mappings."
         ) from fault
+    write_atomic(path, lambda file: file.write(f"{text}\n".encode()))
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Let ``write`` fill a file that appears at ``path`` whole, or not at all.
+
+    Args:
+        path: where the file shall stand; missing parent folders are made.
+        write: called with the temporary file, open for writing.
+
+    Raises:
+        OSError: the file system refuses; the temporary file is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{LEFTOVER_SUFFIX}")
     try:
         # "x" and not the tempfile module: the umask decides who may read, so that a team can share a folder.
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text + "\n")
+        with temporary.open("xb") as file:
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
-def _flush_folder(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed; nobody may be writing in ``folder`` meanwhile."""
+    for leftover in folder.glob(f".*{LEFTOVER_SUFFIX}"):
+        leftover.unlink(missing_ok=True)
+
+
+def flush_folder(folder: Path) -> None:
     """Flush a folder's list of names; only POSIX systems let a folder be opened."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..config.errors import RecordError
-from .files import write_json_atomic
+from .files import remove_leftovers, write_json_atomic
 from .schema import Failure, Record, read_failure, read_record, result_digest
+
+#: Where a running trial keeps what it needs to go on; ``training`` writes and reads it.
+SNAPSHOT_FILE: Final = "snapshot.pt"
 
 
 class Store:
@@ -95,6 +98,19 @@ class Store:
         """Return the number of the attempt that is about to start, from 1."""
         failure = self.failure(identity)
         return 1 if failure is None else int(failure["error"].get("attempt", 0)) + 1
+
+    def sweep(self, identity: str) -> None:
+        """Remove what a killed writer left half-written, and the snapshot of a trial that is done.
+
+        Only for the process that holds the trial's claim, or for a trial that is done.
+
+        Raises:
+            OSError: the file system refuses.
+        """
+        folder = self.trial_folder(identity)
+        remove_leftovers(folder)
+        if self.is_done(identity):
+            (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
 
     def write_record(
         self, identity: str, config: dict[str, Any], result: dict[str, Any], provenance: dict[str, Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .columns import COLUMNS, Column
 from .content import Cell, Row
+from .page import write_report
 from .recommendations import recommendations
 from .rendering import escape_markdown
 from .rows import HeadRecords, Trial, group_by_head
@@ -21,4 +22,5 @@ __all__ = [
     "escape_markdown",
     "group_by_head",
     "recommendations",
+    "write_report",
 ]

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from logitlab.statistics import Estimate
 
@@ -15,7 +16,8 @@ class Column:
     """One measure of a table.
 
     Attributes:
-        key: its key in ``result["test"]`` of a record, or in ``provenance`` for ``"seconds"``.
+        key: its key in ``result["test"]`` of a record; ``"seconds"`` stands in ``provenance``, and ``"ood_ap"``
+            is the mean of what ``"ood"`` holds.
         heading: what stands above it.
         higher_is_better: None where neither end is: such a column is never marked.
         decimals: digits after the point, at least.
@@ -37,12 +39,16 @@ class Column:
         return self.heading + arrow
 
 
+#: Stands in a table only where sets out of the distribution were measured.
+OOD_KEY: Final = "ood_ap"
+
 COLUMNS: tuple[Column, ...] = (
     Column("accuracy", "accuracy %", True, 2, scale=100, unit=" %"),
     Column("nll", "NLL", False, 3),
     Column("ece", "ECE", False, 3),
     Column("class_separation", "R²", None, 3),
     Column("miss_ap", "MISS AP", True, 3),
+    Column(OOD_KEY, "OOD AP", True, 3),
     Column("kappa", "κ", None, 2),
     Column("kappa_star", "κ*", None, 2),
     Column("seconds", "seconds", None, 1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from logitlab.statistics import (
     BestComparison,
@@ -14,7 +14,7 @@ from logitlab.statistics import (
     present,
 )
 
-from .columns import COLUMNS, write_estimate
+from .columns import COLUMNS, OOD_KEY, write_estimate
 from .rows import HeadRecords, Record, group_by_head
 
 _COLUMNS = {column.key: column for column in COLUMNS}
@@ -40,6 +40,8 @@ _PURPOSES = (
     _Purpose("accuracy", "accuracy", True),
     _Purpose("calibrated confidence", "nll", False, beside=("ece",), worse="worse by NLL", rival="ece"),
     _Purpose("rejecting its own mistakes", "miss_ap", True),
+    # T §3.2.1 and Figure 4 (b).
+    _Purpose("rejecting strange inputs", OOD_KEY, True),
     # W §3.4 and Table 6; T §3.2.2 and Table 4.
     _Purpose(
         "transfer",
@@ -61,7 +63,7 @@ def recommendations(
     correction: Correction | None = None,
     level: float = 0.05,
 ) -> list[str]:
-    """Write one line a purpose: accuracy, calibrated confidence, rejecting mistakes, transfer.
+    """Write one line a purpose: accuracy, calibrated confidence, rejecting mistakes or strange inputs, transfer.
 
     Args:
         records: finished and failed trials of one data set; see :func:`~logitlab.report.group_by_head`.
@@ -80,8 +82,13 @@ def recommendations(
     """
     heads = {head.label: head for head in group_by_head(records) if head.finished}
     lines = []
+    ood = next((head.ood for head in heads.values()), ())
     for purpose in _PURPOSES if heads else ():
-        candidates = _learnt(heads) if purpose.only_learnt else heads
+        if purpose.key == OOD_KEY:
+            if not ood:
+                continue
+            purpose = replace(purpose, remark=f"; strange: {', '.join(ood)}")
+        candidates = learnt_heads(heads) if purpose.only_learnt else heads
         found = compare_to_best(
             {label: head.values(purpose.key) for label, head in candidates.items()},
             higher_is_better=purpose.higher_is_better,
@@ -97,7 +104,7 @@ def recommendations(
     return lines
 
 
-def _learnt(heads: dict[str, HeadRecords]) -> dict[str, HeadRecords]:
+def learnt_heads(heads: dict[str, HeadRecords]) -> dict[str, HeadRecords]:
     """Keep the heads whose mean accuracy is near the best one."""
     means = {label: mean_and_error(head.values("accuracy")).mean for label, head in heads.items()}
     return {label: head for label, head in heads.items() if means[label] >= _LEARNT * max(means.values())}

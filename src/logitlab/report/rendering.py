@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _BLANK = "–"
 
 # What a narrow terminal does without, first to last.
-_DISPENSABLE = ("seconds", "class_separation", "kappa", "kappa_star", "miss_ap", "ece", "nll")
+_DISPENSABLE = ("seconds", "class_separation", "kappa", "kappa_star", "ood_ap", "miss_ap", "ece", "nll")
 
 
 def to_text(table: TableContent) -> str:

@@ -10,7 +10,12 @@ from logitlab.config.errors import InputError
 from logitlab.config.specification import Specification
 from logitlab.config.trial import canonical_json
 
+from .columns import OOD_KEY
+
 Record = Mapping[str, Any]
+
+#: Key of a row → key of each set whose mean it is.
+_OOD_MEANS = {OOD_KEY: "max_logit_ap", "ood_base_rate": "base_rate"}
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,12 @@ class HeadRecords:
     Attributes:
         label: the head as written on the command line; where two rows share it, followed by what differs.
         trials: its seeds, failed ones included.
+        ood: names of the out-of-distribution sets of the study, the same for every row.
     """
 
     label: str
     trials: tuple[Trial, ...]
+    ood: tuple[str, ...] = ()
 
     @property
     def finished(self) -> tuple[Trial, ...]:
@@ -56,7 +63,7 @@ def group_by_head(records: Iterable[Record]) -> list[HeadRecords]:
     Args:
         records: finished trials (``identity``, ``config``, ``result``, ``provenance``) and failed ones
             (``identity``, ``config``, ``error``), as ``logitlab.records.Store.records`` returns them. A trial
-            that comes twice counts once.
+            that comes twice counts once. Finished ones may have ``"ood"``: name of a set → its measures.
 
     Returns:
         Rows in the order in which their heads first appear; seeds in increasing order.
@@ -64,13 +71,15 @@ def group_by_head(records: Iterable[Record]) -> list[HeadRecords]:
     Raises:
         InputError: the records are of more than one data set; their numbers cannot be compared.
     """
+    records = list(records)
+    ood = tuple(dict.fromkeys(name for record in records for name in record.get("ood") or ()))
     configs: dict[str, Mapping[str, Any]] = {}
     trials: dict[str, dict[str, Trial]] = {}
     for record in records:
         config = _recipe(record["config"])
         key = canonical_json(config)
         configs[key] = config
-        trials.setdefault(key, {})[record["identity"]] = _trial(record)
+        trials.setdefault(key, {})[record["identity"]] = _trial(record, ood)
     names = {config["data_fingerprint"] for config in configs.values()}
     if len(names) > 1:
         raise InputError(
@@ -78,7 +87,7 @@ def group_by_head(records: Iterable[Record]) -> list[HeadRecords]:
         )
     labels = _labels(configs)
     return [
-        HeadRecords(labels[key], tuple(sorted(found.values(), key=lambda trial: trial.seed)))
+        HeadRecords(labels[key], tuple(sorted(found.values(), key=lambda trial: trial.seed)), ood)
         for key, found in trials.items()
     ]
 
@@ -90,14 +99,27 @@ def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     return recipe
 
 
-def _trial(record: Record) -> Trial:
+def _trial(record: Record, ood: tuple[str, ...]) -> Trial:
     seed = int(record["config"]["seed"])
     if "error" in record:
         error = record["error"]
         # A message of several lines would tear a plain table apart.
         message = " ".join(str(error.get("message") or error.get("kind") or "no reason given").split())
         return Trial(seed, {}, message)
-    return Trial(seed, {**record["result"]["test"], "seconds": record["provenance"].get("seconds")}, None)
+    measures = {**record["result"]["test"], "seconds": record["provenance"].get("seconds")}
+    return Trial(seed, {**measures, **_ood(record, ood)}, None)
+
+
+def _ood(record: Record, names: tuple[str, ...]) -> dict[str, float | None]:
+    """Average over the sets; a trial that lacks one has no mean that could be compared with the others'."""
+    found = record.get("ood") or {}
+    sets = [found.get(name) or {} for name in names]
+    return {mean: _mean([values.get(key) for values in sets]) for mean, key in _OOD_MEANS.items()}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def _labels(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from logitlab.statistics import Correction, Test, compare_to_best, mean_and_error, present
 
 from . import rendering
-from .columns import COLUMNS
+from .columns import COLUMNS, OOD_KEY
 from .content import Cell, Row, TableContent
 from .rows import HeadRecords, Record, group_by_head
 
@@ -74,8 +74,9 @@ def comparison_table(
         ParameterError: an option outside its range.
     """
     heads = group_by_head(records)
+    columns = tuple(column for column in COLUMNS if column.key != OOD_KEY or any(head.ood for head in heads))
     estimates, marked, tested = [], [], False
-    for column in COLUMNS:
+    for column in columns:
         groups = {head.label: head.values(column.key) for head in heads}
         estimates.append(
             {label: mean_and_error(values) if present(values) else None for label, values in groups.items()}
@@ -98,8 +99,11 @@ def comparison_table(
         )
         for head in heads
     )
-    legend = _legend(rows, tested=tested, test=test, correction=correction, level=level)
-    return ComparisonTable(COLUMNS, rows, legend, _notes(heads))
+    legend = (
+        *_legend(rows, tested=tested, test=test, correction=correction, level=level),
+        *_ood_legend(heads),
+    )
+    return ComparisonTable(columns, rows, legend, _notes(heads))
 
 
 def _legend(
@@ -127,6 +131,22 @@ def _legend(
         "MISS AP: correct answers ranked by max logit; chance gives the accuracy.",
         "κ: the inverse temperature that inference uses; κ*: what least squares measures on the test images. "
         "–: not measured, or not defined for the head.",
+    )
+
+
+def _ood_legend(heads: list[HeadRecords]) -> tuple[str, ...]:
+    """Say which sets were measured and what chance gives."""
+    names = ", ".join(heads[0].ood) if heads else ""
+    if not names:
+        return ()
+    rates = present([rate for head in heads for rate in head.values("ood_base_rate")])
+    chance = f"{min(rates):.2f}" if rates else ""
+    if rates and f"{max(rates):.2f}" != chance:
+        chance += f" to {max(rates):.2f}"
+    return (
+        f"OOD AP: correct answers among images of another kind ({names}), ranked by max logit"
+        + (", mean over these sets" if len(heads[0].ood) > 1 else "")
+        + (f"; chance gives {chance}." if chance else "."),
     )
 
 

@@ -6,6 +6,7 @@ from .compare import DEFAULT_FOLDER, DEFAULT_HEADS, DEFAULT_SEEDS, compare
 from .comparison import Comparison
 from .components import nearest_preset
 from .progress import Reporter, Silent
+from .train import TrainedModel, train
 
 __all__ = [
     "DEFAULT_FOLDER",
@@ -14,6 +15,8 @@ __all__ = [
     "Comparison",
     "Reporter",
     "Silent",
+    "TrainedModel",
     "compare",
     "nearest_preset",
+    "train",
 ]

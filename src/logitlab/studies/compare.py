@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.errors import LogitLabError
 from ..config.specification import Specification
+from ..config.torchrun import refuse_torchrun
 from ..config.trial import TrialConfig
 from ..records import Store
 from .comparison import Comparison
 from .executors import Job, TrialFunction, run_serial, worker_count
+from .ood import attach_ood, choose_ood, missing_ood, tell_ood
 from .plan import Plan, plan_comparison
 from .progress import Reporter, Silent
 
@@ -41,7 +46,10 @@ def compare(
     train_limit: int | None = None,
     validation_fraction: float = 0.1,
     split_seed: int = 0,
+    ood: Sequence[str] | str | None = None,
     progress: Reporter | None = None,
+    tensorboard: bool = False,
+    report: bool = True,
     **training: Any,
 ) -> Comparison:
     """Train every head with every seed, measure each once on the test images, and say which serves what.
@@ -70,7 +78,12 @@ def compare(
         train_limit: at most this many training images, class-balanced.
         validation_fraction: share of the training images that is held out.
         split_seed: seed of that choice, the same for every trial.
+        ood: out-of-distribution sets to measure every trained model on: ``"noise"``, ``"patches"``, ``"notmnist"``,
+            ``"dtd"``, any data set or folder of images; see :func:`~logitlab.data.load_ood`. None takes patches and
+            noise for ``digits`` and nothing otherwise. Models of finished trials are measured without training.
         progress: receives the events of the study; None for silence.
+        tensorboard: log every epoch of the trials that run in ``out/tensorboard``.
+        report: write ``out/report.html``, one page with pictures.
         **training: fields of :class:`~logitlab.config.training.TrainingConfig`, for instance ``epochs=30``.
 
     Returns:
@@ -80,6 +93,7 @@ def compare(
         ConfigurationError: every fault of the arguments and the data, before any trial starts.
         DataError: an image of a streamed folder cannot be read.
     """
+    refuse_torchrun("compare")
     began = time.monotonic()
     folder = Path(out)
     root = None if data_root is None else str(data_root)
@@ -105,20 +119,52 @@ def compare(
             data_root=root,
             plugins=plugins,
             options=[name for name in compare.__annotations__ if name not in ("training", "return")],
+            ood=choose_ood(ood, str(data)),
         )
-        from ..training import execute
-
-        run_plan(plan, execute, folder, root, executor, workers, reporter)
+        run_plan(plan, trial_function(tensorboard), folder, root, executor, workers, reporter)
     finally:
         reporter.stop()
     store = Store(folder)
     # A head may have been written otherwise when its record was made; the table says what was asked for now.
     records = [
-        {**record, "config": trial.model_dump(mode="json")}
+        attach_ood(store, {**record, "config": trial.model_dump(mode="json")}, plan.ood)
         for trial in plan.trials
         for record in store.records([trial.identity])
     ]
-    return Comparison(tuple(records), folder, time.monotonic() - began)
+    comparison = Comparison(tuple(records), folder, time.monotonic() - began)
+    page = _write_report(comparison, reporter) if report else None
+    return replace(comparison, report=page, seconds=time.monotonic() - began)
+
+
+def _write_report(comparison: Comparison, reporter: Reporter) -> Path | None:
+    """Write the page of pictures; a study that is done is not lost because its page cannot be written."""
+    reporter.notice("Drawing the report, some seconds.")
+    try:
+        return comparison.write_report()
+    except OSError as fault:
+        reporter.notice(f"The report cannot be written in '{comparison.folder}': {fault.strerror or fault}.")
+    except LogitLabError as fault:
+        reporter.notice(f"The report cannot be written: {fault}")
+    return None
+
+
+def trial_function(tensorboard: bool = False) -> TrialFunction:
+    """Return the function that runs one trial, for every executor.
+
+    Args:
+        tensorboard: whether it logs every epoch; no part of the trial's identity.
+
+    Raises:
+        ConfigurationError: TensorBoard is asked for and not installed.
+    """
+    from ..training import execute
+
+    if not tensorboard:
+        return execute
+    from ..training.tensorboard import check_tensorboard
+
+    check_tensorboard()
+    return partial(execute, tensorboard=True)
 
 
 def run_plan(
@@ -130,7 +176,12 @@ def run_plan(
     workers: int | None,
     reporter: Reporter,
 ) -> None:
-    """Run the trials of a plan that have no record yet.
+    """Run the trials of a plan that have no record yet, and measure the others on the OOD sets that they lack.
+
+    Trials that another runner holds are waited for.
+
+    Ctrl-C lets the running trials finish; a second one, and SIGTERM, end them at once. Both kinds of end leave a
+    snapshot from which the same call resumes.
 
     Args:
         plan: the trials.
@@ -144,16 +195,34 @@ def run_plan(
     Raises:
         LogitLabError: a fault that concerns every trial; a folder that takes no records is one, found before the
             first trial.
+        KeyboardInterrupt: the user ended the study before its last trial.
     """
     store = Store(folder)
     here = executor == "serial" or bool(plan.homeless)
-    job = Job(function, folder, plan.device, data_root, plan.plugins)
+    job = Job(function, folder, plan.device, data_root, plan.plugins, plan.ood)
     try:
         pending = [trial for trial in plan.trials if not store.is_done(trial.identity)]
-        if pending:
-            store.prove_writable()
-        count = 1 if here else worker_count(plan.device, workers, len(pending))
+        listener = _Relay(store, reporter, plan)
+        trained = [trial for trial in plan.trials if trial.identity in listener.lacking]
+        refusal = None
+        if pending or trained:
+            try:
+                store.prove_writable()
+            except OSError as fault:
+                if pending:
+                    raise
+                # A finished study can be looked at where nothing can be written.
+                trained, refusal = [], fault.strerror or str(fault)
+        count = 1 if here else worker_count(plan.device, workers, len(pending) + len(trained))
         reporter.start(plan.trials, pending, count)
+        if refusal is not None:
+            reporter.notice(f"Nothing can be written in '{folder}' ({refusal}), so OOD sets are not measured.")
+        waiting = {trial.identity for trial in pending}
+        for trial in plan.trials:
+            # What a process left that was killed right after the record; a folder that is read-only may keep it.
+            if trial.identity not in waiting:
+                with suppress(OSError):
+                    store.sweep(trial.identity)
         for trial in pending:
             damage = store.damage(trial.identity)
             if damage is not None:
@@ -164,33 +233,54 @@ def run_plan(
                 f"No other process can import {names}, so the trials run one after another in this one. "
                 "Move it to a module of its own to run them side by side."
             )
-        listener = _Relay(store, reporter)
         if here:
-            run_serial(job, pending, listener)
-        elif pending:
+            run_serial(job, [*pending, *trained], listener)
+        elif pending or trained:
             from .workers import run_in_processes
 
-            run_in_processes(job, pending, listener, count)
+            run_in_processes(job, [*pending, *trained], listener, count)
     except OSError as fault:
         reason = fault.strerror or fault
         raise LogitLabError(
-            f"Cannot write the records in '{folder}': {reason}. Give another folder, or make room."
+            f"Cannot write the records in '{folder}': {reason}. Give another folder, or make room. Finished trials are "
+            "kept, and the same call continues."
         ) from fault
 
 
 class _Relay:
-    """Hands the events of an executor to a reporter, with what each ended trial left in the store."""
+    """Hands the events of an executor to a reporter, with what each ended trial left in the store.
 
-    def __init__(self, store: Store, reporter: Reporter) -> None:
+    Attributes:
+        lacking: for each trial that was done before, by identity, the OOD sets that it is still to be measured on.
+            To the reporter such a trial is a sentence and not a trial that runs.
+    """
+
+    def __init__(self, store: Store, reporter: Reporter, plan: Plan) -> None:
         self._store = store
         self._reporter = reporter
+        self._ood = plan.ood
+        self.lacking = {
+            trial.identity: missing
+            for trial in plan.trials
+            if (missing := missing_ood(store, trial, plan.ood)) and store.is_done(trial.identity)
+        }
+
+    def notice(self, text: str) -> None:
+        self._reporter.notice(text)
 
     def trial_started(self, trial: TrialConfig) -> None:
-        self._reporter.trial_started(trial)
+        if trial.identity not in self.lacking:
+            self._reporter.trial_started(trial)
 
     def epoch(self, progress: Progress) -> None:
         self._reporter.epoch(progress)
 
     def trial_ended(self, trial: TrialConfig) -> None:
+        lacked = self.lacking.get(trial.identity)
+        if lacked is not None:
+            self._reporter.notice(tell_ood(self._store, trial, lacked))
+            return
         for record in self._store.records([trial.identity]):
             self._reporter.trial_ended(trial, record)
+            if "error" not in record and (missing := missing_ood(self._store, trial, self._ood)):
+                self._reporter.notice(tell_ood(self._store, trial, missing))

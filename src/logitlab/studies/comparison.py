@@ -9,7 +9,10 @@ from typing import Any
 
 from ..config.errors import InputError
 from ..config.names import unknown_name
-from ..report import COLUMNS, ComparisonTable, comparison_table, escape_markdown, recommendations
+from ..report import ComparisonTable, comparison_table, escape_markdown, recommendations, write_report
+
+#: The file beside the trials.
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,24 @@ class Comparison:
             ``error``), head by head and seed by seed.
         folder: where the records and the trained models lie.
         seconds: how long this call took; trials that were done before cost nothing.
+        report: the page of pictures; None where none was asked for or could be written.
     """
 
     records: tuple[dict[str, Any], ...] = field(repr=False)
     folder: Path
     seconds: float
+    report: Path | None = None
+
+    def write_report(self, path: Path | str | None = None) -> Path:
+        """Write the comparison as one HTML page with pictures.
+
+        Args:
+            path: of the file; None for ``report.html`` in ``folder``.
+
+        Raises:
+            OSError: the file system refuses.
+        """
+        return write_report(self.records, self.folder, self.folder / REPORT if path is None else path)
 
     @cached_property
     def table(self) -> ComparisonTable:
@@ -46,12 +62,15 @@ class Comparison:
         """Return the head with the best mean of a measure; the table says which others are as good.
 
         Args:
-            measure: ``"accuracy"``, ``"nll"``, ``"ece"`` or ``"miss_ap"``.
+            measure: ``"accuracy"``, ``"nll"``, ``"ece"``, ``"miss_ap"`` or, where OOD sets were measured,
+                ``"ood_ap"``.
 
         Raises:
             InputError: the measure has no better end, or no trial has it.
         """
-        directions = {column.key: column.higher_is_better for column in COLUMNS if column.higher_is_better is not None}
+        directions = {
+            column.key: column.higher_is_better for column in self.table.columns if column.higher_is_better is not None
+        }
         if measure not in directions:
             raise InputError(unknown_name("measure", measure, directions))
         index = [column.key for column in self.table.columns].index(measure)

@@ -13,8 +13,10 @@ from ..config.specification import Specification
 from ..config.training import TrainingConfig
 from ..config.trial import ComponentConfig, DataConfig, TrialConfig
 from ..config.validation import validate
+from ..records import OodSource
 from .components import Shape, check_executor, read_backbone, read_device, read_heads
 from .faults import Faults
+from .ood import read_ood_sets
 from .plugins import import_plugins, worker_plugin
 
 EXECUTORS = ("process", "serial")
@@ -29,12 +31,14 @@ class Plan:
         device: the torch device.
         plugins: what a worker imports before its first trial.
         homeless: heads that no other process can import.
+        ood: out-of-distribution sets that every trial is measured on.
     """
 
     trials: tuple[TrialConfig, ...]
     device: str
     plugins: tuple[str, ...]
     homeless: tuple[str, ...]
+    ood: tuple[OodSource, ...] = ()
 
 
 def plan_comparison(
@@ -51,6 +55,7 @@ def plan_comparison(
     data_root: str | None,
     plugins: Sequence[str],
     options: Sequence[str],
+    ood: Sequence[str] = (),
 ) -> Plan:
     """Check everything and lay the trials out.
 
@@ -67,6 +72,7 @@ def plan_comparison(
         data_root: the folder that holds data sets; None for the default.
         plugins: modules or files that register heads.
         options: the caller's own parameters; an unknown field of ``training`` may have meant one of them.
+        ood: names of out-of-distribution sets, as ``logitlab.data.load_ood`` takes them.
 
     Raises:
         ConfigurationError: all faults at once, a sentence each.
@@ -94,13 +100,15 @@ def plan_comparison(
     shape = loaded.shape if loaded is not None else None
     network, in_features = read_backbone(backbone, shape, faults)
     components = read_heads(heads, in_features, shape, faults)
+    sources = read_ood_sets(ood, shape, None if loaded is None else loaded.fingerprint, data_root, faults)
     faults.raise_all()
     assert loaded is not None
     assert recipe is not None
     assert source is not None
     if recipe.augmentation is None:
         # The images alone do not say which augmentation suits them, so the trial does.
-        recipe = recipe.model_copy(update={"augmentation": loaded.augmentation})
+        own = "none" if recipe.freeze_backbone else loaded.augmentation
+        recipe = recipe.model_copy(update={"augmentation": own})
     trials = tuple(
         TrialConfig(
             data=source,
@@ -113,7 +121,7 @@ def plan_comparison(
         for seed in numbers
         for component in components
     )
-    return Plan(trials, chosen, *_worker_plugins(plugins, components))
+    return Plan(trials, chosen, *_worker_plugins(plugins, components), sources)
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,13 @@ class Reporter(Protocol):
         """A worker took the trial up."""
 
     def epoch(self, progress: Progress) -> None:
-        """A running trial finished an epoch."""
+        """A running trial finished an epoch, or goes on after one that an earlier attempt finished."""
 
     def trial_ended(self, trial: TrialConfig, record: dict[str, Any]) -> None:
-        """A trial left its record, or (with the key ``"error"``) its failure."""
+        """A trial left its record, or (with the key ``"error"``) its failure.
+
+        A trial that another runner ran into the same folder did not start here.
+        """
 
     def stop(self) -> None:
         """The study is over: finished, refused or interrupted; this always comes last."""

@@ -22,7 +22,11 @@ from typing import Any
 
 from ..config.errors import LogitLabError, TrialError
 from ..config.trial import TrialConfig
+from ..records import Store
+from ..records.claims import take_claim
+from .agenda import POLL_SECONDS, Agenda, Task
 from .executors import Job, Listener, environment, note_failure, run_trial
+from .interruption import interruptible
 from .plugins import import_plugins
 
 _GRACE_SECONDS = 3.0
@@ -34,36 +38,59 @@ class _Worker:
 
     process: SpawnProcess
     pipe: Connection
-    trial: TrialConfig | None = None
+    task: Task | None = None
     ready: bool = False
 
 
 def run_in_processes(job: Job, trials: Sequence[TrialConfig], listener: Listener, workers: int) -> None:
     """Run the trials in ``workers`` processes; returns when all of them have ended, and the processes too.
 
+    Trials that another runner holds come last. The first Ctrl-C lets the running trials finish; the second one, and
+    SIGTERM, end them at once.
+
     Raises:
         LogitLabError: a fault that concerns every trial, or workers that cannot start.
-        KeyboardInterrupt: the user pressed Ctrl-C; the workers are gone before it leaves here.
+        OSError: the file system takes no more records.
+        KeyboardInterrupt: the user ended the study before its last trial; the workers are gone before it leaves here.
     """
-    pending = deque(trials)
+    agenda = Agenda(trials, Store(job.root), listener.trial_ended, listener.notice, job.ood)
     pool: list[_Worker] = []
-    try:
-        while pending or any(worker.trial is not None for worker in pool):
-            while len(pool) < workers and sum(not worker.trial for worker in pool) < len(pending):
-                pool.append(_start(job))
-            for ready in wait([worker.pipe for worker in pool]):
-                worker = next(worker for worker in pool if worker.pipe is ready)
-                if not _receive(worker, listener):
-                    pool.remove(worker)
-                    _bury(worker, job, listener)
-                elif worker.ready and worker.trial is None and pending:
-                    worker.trial = pending.popleft()
-                    listener.trial_started(worker.trial)
-                    # A worker that died this very moment is found by the next wait.
-                    with suppress(OSError):
-                        worker.pipe.send(worker.trial)
-    finally:
-        _end(pool)
+    # Taken from the agenda, and waiting for a worker that is starting.
+    at_hand: deque[Task] = deque()
+    with interruptible(listener.notice) as interruption:
+        try:
+            while agenda or at_hand or _busy(pool):
+                if interruption.draining and not _busy(pool):
+                    raise KeyboardInterrupt
+                if not interruption.draining:
+                    _employ(pool, at_hand, agenda, job, workers)
+                # Trials of other runners end without a word: look up now and then.
+                for ready in wait([worker.pipe for worker in pool], POLL_SECONDS):
+                    worker = next(worker for worker in pool if worker.pipe is ready)
+                    if not _receive(worker, agenda, listener):
+                        pool.remove(worker)
+                        _bury(worker, job, agenda, listener)
+        finally:
+            _end(pool)
+
+
+def _busy(pool: list[_Worker]) -> bool:
+    return any(worker.task is not None for worker in pool)
+
+
+def _employ(pool: list[_Worker], at_hand: deque[Task], agenda: Agenda, job: Job, workers: int) -> None:
+    """Give every idle worker a trial, and start workers while there are trials for them."""
+    idle = [worker for worker in pool if worker.task is None]
+    while len(at_hand) < len(idle) + workers - len(pool) and (task := agenda.take()) is not None:
+        at_hand.append(task)
+    for worker in idle:
+        if worker.ready and at_hand:
+            worker.task = at_hand.popleft()
+            # A worker that died this very moment is found by the next wait.
+            with suppress(OSError):
+                worker.pipe.send(worker.task)
+    starting = sum(not worker.ready for worker in pool)
+    pool.extend(_start(job) for _ in range(min(len(at_hand) - starting, workers - len(pool))))
 
 
 def _start(job: Job) -> _Worker:
@@ -78,7 +105,7 @@ def _start(job: Job) -> _Worker:
     return _Worker(process, ours)
 
 
-def _receive(worker: _Worker, listener: Listener) -> bool:
+def _receive(worker: _Worker, agenda: Agenda, listener: Listener) -> bool:
     """Take one message of a worker; False when the worker is gone."""
     try:
         kind, value = worker.pipe.recv()
@@ -86,26 +113,43 @@ def _receive(worker: _Worker, listener: Listener) -> bool:
         return False
     if kind == "fault":
         raise value
+    if kind == "ready":
+        worker.ready = True
+        return True
     if kind == "epoch":
         listener.epoch(value)
-    else:  # "ready": the worker is up, or has ended a trial
-        worker.ready = True
-        if worker.trial is not None:
-            trial, worker.trial = worker.trial, None
-            listener.trial_ended(trial)
+        return True
+    assert worker.task is not None
+    if kind == "started":
+        listener.trial_started(worker.task.trial)
+        return True
+    task, worker.task = worker.task, None
+    if kind == "ended":
+        listener.trial_ended(task.trial)
+    else:  # "held": another runner was faster
+        agenda.put_back(task)
     return True
 
 
-def _bury(worker: _Worker, job: Job, listener: Listener) -> None:
+def _bury(worker: _Worker, job: Job, agenda: Agenda, listener: Listener) -> None:
     """Record the trial of a worker that died as failed."""
     worker.process.join()
     how = _cause_of_death(worker.process.exitcode)
     if not worker.ready:
         raise LogitLabError(f"A worker process {how} before its first trial. Take the executor 'serial' to see why.")
-    if worker.trial is not None:
-        message = f"Its worker process {how}. Take fewer workers or a smaller batch_size if memory ran out."
-        note_failure(job, worker.trial, "WorkerDied", message)
-        listener.trial_ended(worker.trial)
+    if worker.task is None:
+        return
+    trial, store = worker.task.trial, Store(job.root)
+    claim = take_claim(store.trial_folder(trial.identity))
+    if claim is None:  # another runner saw it die and took the trial over
+        agenda.put_back(worker.task)
+        return
+    with claim:
+        # It may have died between its record and its word that it ended.
+        if not worker.task.ended(store):
+            message = f"Its worker process {how}. Take fewer workers or a smaller batch_size if memory ran out."
+            note_failure(job, trial, "WorkerDied", message)
+    listener.trial_ended(trial)
 
 
 def _cause_of_death(code: int | None) -> str:
@@ -118,7 +162,7 @@ def _end(pool: list[_Worker]) -> None:
     """End every worker: idle ones see their pipe close, busy ones get SIGTERM, stubborn ones SIGKILL."""
     with _interrupts_ignored():
         for worker in pool:
-            busy = worker.trial is not None or not worker.ready
+            busy = worker.task is not None or not worker.ready
             worker.pipe.close()
             if busy:
                 worker.process.terminate()
@@ -139,10 +183,19 @@ def _work(job: Job, pipe: Connection) -> None:
         import_plugins(job.plugins)
         _send(pipe, "ready", None)
         while True:
-            run_trial(job, _next_trial(pipe), lambda progress: _send(pipe, "epoch", progress))
-            _send(pipe, "ready", None)
+            ended = run_trial(
+                job,
+                _next_task(pipe),
+                lambda: _send(pipe, "started", None),
+                lambda progress: _send(pipe, "epoch", progress),
+            )
+            _send(pipe, "ended" if ended else "held", None)
     except LogitLabError as fault:
         _send(pipe, "fault", fault)
+    except OSError as fault:
+        # Subclasses of other libraries may not survive the journey; number and words make the class anew.
+        words = str(fault) if fault.errno is None else fault.strerror
+        _send(pipe, "fault", OSError(fault.errno, words) if fault.errno is not None else OSError(words))
     except Exception as fault:
         # The exception itself may not survive the journey; its words do.
         _send(pipe, "fault", TrialError(f"{type(fault).__name__}: {fault}"))
@@ -155,12 +208,12 @@ def _send(pipe: Connection, kind: str, value: Any) -> None:
         raise SystemExit(1) from None
 
 
-def _next_trial(pipe: Connection) -> TrialConfig:
+def _next_task(pipe: Connection) -> Task:
     try:
-        trial: TrialConfig = pipe.recv()
+        task: Task = pipe.recv()
     except (EOFError, OSError):  # the parent needs this worker no more
         raise SystemExit(0) from None
-    return trial
+    return task
 
 
 def _leave(number: int, frame: FrameType | None) -> Any:

@@ -1,5 +1,6 @@
 """One trial: recipe, loop, averages, and the record that is left."""
 
+from .building import build_model
 from .ema import WeightAverage
 from .fitting import EpochRecord, Run, fit
 from .loop import EpochStatistics, Trainer
@@ -7,7 +8,7 @@ from .optimizer import create_optimizer
 from .progress import Progress
 from .schedule import create_schedule
 from .seeds import derive_seed
-from .trial import build_model, execute
+from .trial import execute
 from .validation import ValidationStatistics, validate
 
 __all__ = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
@@ -40,3 +41,15 @@ class WeightAverage:
     def update(self, model: Classifier) -> None:
         """Take one step's weights into the average and copy the buffers."""
         self._average.update_parameters(model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the averaged weights, the buffers and the number of updates."""
+        return self._average.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned.
+
+        Raises:
+            RuntimeError: it belongs to another model.
+        """
+        self._average.load_state_dict(state)

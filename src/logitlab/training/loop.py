@@ -15,6 +15,7 @@ from logitlab.config.errors import TrialError
 from logitlab.config.training import TrainingConfig
 from logitlab.heads import Classifier
 
+from .distributed import Parallel
 from .ema import WeightAverage
 from .seeds import derive_seed
 
@@ -48,6 +49,7 @@ class Trainer:
         seed: of the trial. Step s of epoch e draws (dropout, stochastic depth, Mixup) from a stream of its
             own, so that heads that draw differently still see the same backbone dropout in the next step.
         name: what the error about a loss that is not finite calls the head.
+        parallel: the model as several processes train it; None for one process.
     """
 
     model: Classifier
@@ -57,6 +59,7 @@ class Trainer:
     average: WeightAverage | None = None
     seed: int = 0
     name: str = "model"
+    parallel: Parallel | None = None
 
     def epoch(self, batches: Iterable[tuple[Tensor, Tensor]], epoch: int) -> EpochStatistics:
         """Train on each batch once.
@@ -77,7 +80,7 @@ class Trainer:
         correct: Tensor | int = 0
         for step, (images, labels) in enumerate(batches):
             torch.manual_seed(derive_seed(self.seed, "step", epoch, step))
-            loss, right = self._step(images, labels)
+            loss, right = self._step(images, labels, epoch, step)
             unchecked.append(loss)
             sizes.append(len(labels))
             correct = correct + right
@@ -88,30 +91,43 @@ class Trainer:
         count = sum(sizes)
         if not count:
             raise TrialError("The epoch has no batches: there is nothing to train on. Give more training images.")
+        if self.parallel is not None:
+            correct = self.parallel.ranks.sum(torch.as_tensor(correct))
         total = math.fsum(loss * size for loss, size in zip(losses, sizes, strict=True))
         return EpochStatistics(loss=total / count, accuracy=int(correct) / count)
 
-    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Take one step of the optimiser; return the loss and the number of right answers, on the device."""
         target = labels
         if self.config.mixup > 0:
             images, target = _mix(images, labels, self.config.mixup, self.model.head.num_classes)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            loss, logits = self.model(images, target, return_logits=True)
+        autocast = self.config.precision == "bfloat16"
+        if self.parallel is not None:
+            told, loss, right = self.parallel.forward(images, target, epoch, step, autocast)
+        else:
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
+                loss, logits = self.model(images, target, return_logits=True)
+            asked = target.argmax(1) if target.ndim == 2 else target
+            told, right = loss.detach(), (logits.detach().argmax(1) == asked).sum()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
+        if self.parallel is not None:
+            self.parallel.share_buffers()
         if self.config.clip_gradient_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_gradient_norm)
         self.optimizer.step()
         self.schedule.step()
         if self.average is not None:
             self.average.update(self.model)
-        asked = target.argmax(1) if target.ndim == 2 else target
-        return loss.detach(), (logits.detach().argmax(1) == asked).sum()
+        return told, right
 
     def _finite(self, losses: list[Tensor], epoch: int, *, first_step: int) -> list[float]:
         """Bring losses to the host; refuse the first that is not finite."""
-        values: list[float] = torch.stack(losses).tolist() if losses else []
+        together = torch.stack(losses) if losses else None
+        if together is not None and self.parallel is not None:
+            # Each process holds its share of every loss; the sum is the same for all, and so is what follows.
+            together = self.parallel.ranks.sum(together)
+        values: list[float] = [] if together is None else together.tolist()
         for step, value in enumerate(values, first_step):
             if not math.isfinite(value):
                 raise TrialError(

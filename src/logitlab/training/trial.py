@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-import importlib
+import math
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from logitlab.analysis import per_class_accuracy
 from logitlab.config.errors import DataError, TrialError
 from logitlab.config.trial import TrialConfig
-from logitlab.data import Augmentation, DataSet, Split, load_data, prepare_batch, split_data
-from logitlab.evaluation import MEASURES, collect, collect_features, evaluate
-from logitlab.heads import Classifier, canonical_parameters, create_head, list_heads
-from logitlab.models import ModelDescription, create_backbone, save_checkpoint
-from logitlab.records import Store
+from logitlab.data import Augmentation, DataSet, Images, Split, load_data, split_data
+from logitlab.evaluation import MEASURES, collect, collect_features, evaluate, output_arrays
+from logitlab.heads import Classifier, canonical_parameters
+from logitlab.models import ModelDescription, save_checkpoint
+from logitlab.records import SNAPSHOT_FILE, OodSource, Store, write_outputs
 
+from .building import build_model
+from .distributed import current_ranks
 from .fitting import EpochRecord, Run, fit
+from .frozen import frozen_split, preparation
+from .ood import measure_ood
 from .progress import Progress
 from .provenance import describe_environment, now
-from .seeds import derive_seed, own_random_state
+from .seeds import own_random_state
+from .snapshot import Snapshot
+from .tensorboard import EpochLog
 from .warming import warm_up
+
+if TYPE_CHECKING:
+    import numpy
 
 # Measured on the training images (W), and therefore no business of the validation part.
 _OF_TRAINING_IMAGES = ("class_separation",)
@@ -38,14 +49,17 @@ def execute(
     device: str = "cpu",
     data_root: str | Path | None = None,
     report: Callable[[Progress], Any] | None = None,
+    tensorboard: bool = False,
+    ood: Sequence[OodSource] = (),
 ) -> None:
     """Run one trial and leave its checkpoint and record in ``root/trials/<identity>/``.
 
-    A trial whose record is there is done: nothing happens. The record is written last, in one piece, so that
-    its presence means done whatever happens before. A run that diverges leaves ``error.json`` instead, and
-    this function returns as if all were well: other trials go on.
+    A trial whose record is there is done: it is measured on what it lacks of ``ood``, and no more happens. The
+    record is written last, in one piece, so that its presence means done whatever happens before. A run that
+    diverges leaves ``error.json`` instead, and this function returns as if all were well: other trials go on.
 
-    On a CPU with one thread the ``result`` of the record is the same bit for bit each time.
+    After every epoch a snapshot is kept in the trial's folder until the record is there; a trial that was killed goes
+    on from it. On a CPU with one thread the ``result`` of the record is the same bit for bit each time.
 
     Args:
         trial: what to run.
@@ -54,6 +68,8 @@ def execute(
         data_root: the folder that holds data sets; None for the default of
             :func:`~logitlab.data.load_data`.
         report: called after every epoch.
+        tensorboard: log every epoch below ``root/tensorboard``.
+        ood: out-of-distribution sets to measure the trained model on; no part of the trial's identity.
 
     Raises:
         DataError: the images are missing, cannot be read, or are not those that the trial was planned for.
@@ -61,6 +77,7 @@ def execute(
     """
     store = Store(root)
     if store.is_done(trial.identity):
+        measure_ood(trial, root, ood, device=device, data_root=data_root)
         return
     config = trial.model_dump(mode="json")
     started = now()
@@ -69,23 +86,32 @@ def execute(
     # A worker loads images and modules once for many trials: the first of them shall not look slower than the rest.
     warm_up()
     clock = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught, own_random_state(torch.device(device)):
+    snapshot = Snapshot(store.trial_folder(trial.identity) / SNAPSHOT_FILE, trial.identity)
+    with warnings.catch_warnings(record=True) as caught, own_random_state(torch.device(device)), ExitStack() as stack:
+        log = stack.enter_context(EpochLog(root, trial)) if tensorboard else None
         try:
-            result = _run(trial, data, store.trial_folder(trial.identity), torch.device(device), report)
+            result = _run(trial, data, store.trial_folder(trial.identity), torch.device(device), report, snapshot, log)
         except TrialError as fault:
             error = {"kind": type(fault).__name__, "message": str(fault), "attempt": attempt}
             store.write_error(trial.identity, config, error)
+            # It would go on to the same end.
+            snapshot.discard()
             return
     provenance = {
         **describe_environment(torch.device(device)),
         "started": started,
         "finished": now(),
-        "seconds": time.perf_counter() - clock,
+        # Those of the epochs that earlier attempts left included.
+        "seconds": snapshot.seconds + time.perf_counter() - clock,
         "attempt": attempt,
+        "resumed_epochs": snapshot.resumed_epochs,
+        "processes": 1 if (ranks := current_ranks()) is None else ranks.size,
         # A warning that comes at every step is said once.
         "warnings": list(dict.fromkeys(f"{entry.category.__name__}: {entry.message}" for entry in caught)),
     }
     store.write_record(trial.identity, config, result, provenance)
+    snapshot.discard()
+    measure_ood(trial, root, ood, device=device, data_root=data_root)
 
 
 def _run(
@@ -94,12 +120,17 @@ def _run(
     folder: Path,
     device: torch.device,
     report: Callable[[Progress], Any] | None,
+    snapshot: Snapshot,
+    log: Callable[[EpochRecord], Any] | None,
 ) -> dict[str, Any]:
     """Build, train, measure and save; return what the record compares."""
-    split = split_data(data, trial.data)
-    model = build_model(trial, channels=data.channels, image_size=data.image_size, num_classes=data.num_classes)
+    ranks = current_ranks()
+    if ranks is not None:
+        ranks.call()
 
     def tell(epoch: EpochRecord) -> None:
+        if log is not None:
+            log(epoch)
         if report is not None:
             report(
                 Progress(
@@ -111,19 +142,12 @@ def _run(
                 )
             )
 
-    run = fit(
-        model,
-        split.train,
-        split.validation,
-        trial.training,
-        seed=trial.seed,
-        device=device,
-        augmentation=cast(Augmentation, data.augmentation),
-        name=trial.head.name,
-        report=tell,
-    )
-    measures = _measure(run, split, trial, device)
+    run, seen, split, backbone = _train(trial, data, folder, device, snapshot, tell)
+    measures, outputs = _measure(run, seen, split.test, trial, device)
+    if trial.training.freeze_backbone:
+        run = replace(run, model=Classifier(backbone.to(device), run.model.head).eval())
     _save(folder, run, trial, data)
+    write_outputs(folder, outputs)
     return {
         **measures,
         "history": [asdict(epoch) for epoch in run.history],
@@ -135,34 +159,59 @@ def _run(
     }
 
 
-def build_model(trial: TrialConfig, *, channels: int, image_size: int, num_classes: int) -> Classifier:
-    """Build backbone and head as a trial starts with them, on the CPU.
+def _train(
+    trial: TrialConfig,
+    data: DataSet,
+    folder: Path,
+    device: torch.device,
+    snapshot: Snapshot,
+    report: Callable[[EpochRecord], Any] | None,
+) -> tuple[Run, Split, Split, torch.nn.Module]:
+    """Build and train.
 
-    Each has a seed of its own, so that all heads of a seed start on the same backbone. torch's global
-    generators are left at another place than before.
+    Returns:
+        the run, what it saw (the images, or the features of a frozen backbone), the images, and the backbone.
+    """
+    split = split_data(data, trial.data)
+    model = build_model(trial, channels=data.channels, image_size=data.image_size, num_classes=data.num_classes)
+    seen, trained = split, model
+    if trial.training.freeze_backbone:
+        # Below the study's own folder: all its trials share the features.
+        seen = frozen_split(trial, split, model.backbone, folder.parents[1], device)
+        trained = Classifier(torch.nn.Identity(), model.head)
+    run = fit(
+        trained,
+        seen.train,
+        seen.validation,
+        trial.training,
+        seed=trial.seed,
+        device=device,
+        augmentation=cast(Augmentation, data.augmentation),
+        name=trial.head.name,
+        report=report,
+        snapshot=snapshot,
+    )
+    return run, seen, split, model.backbone
+
+
+def assist(trial: TrialConfig, root: Path, *, device: str = "cpu", data_root: str | Path | None = None) -> None:
+    """Train a trial together with the process that executes it; leave nothing behind.
+
+    A run that diverges ends here as it ends there.
 
     Args:
-        trial: names, parameters and seed. The module of a user's head is imported if the head is not known yet.
-        channels: channels of an image.
-        image_size: height and width of an image, in pixels.
-        num_classes: C.
+        trial: as the leader has it.
+        root: the folder of the study, the same one; a run that was killed is resumed from it.
+        device: a torch device of this process alone.
+        data_root: the folder that holds data sets.
 
     Raises:
-        ConfigurationError: a name or a parameter is wrong.
+        DataError: the images are missing, cannot be read, or are not those that the trial was planned for.
     """
-    torch.manual_seed(derive_seed(trial.seed, "backbone"))
-    backbone = create_backbone(
-        trial.backbone.name,
-        channels=channels,
-        image_size=image_size,
-        parameters=trial.backbone.parameters,
-        zero_init_last=trial.training.zero_init_last,
-    )
-    if trial.head.module is not None and trial.head.name not in list_heads():
-        importlib.import_module(trial.head.module)
-    torch.manual_seed(derive_seed(trial.seed, "head"))
-    head = create_head(trial.head.name, backbone.num_features, num_classes, **trial.head.parameters)
-    return Classifier(backbone, head)
+    data = _load(trial.data.name, trial.data.image_size, data_root, trial.data_fingerprint)
+    folder = Store(root).trial_folder(trial.identity)
+    with own_random_state(torch.device(device)), suppress(TrialError):
+        _train(trial, data, folder, torch.device(device), Snapshot(folder / SNAPSHOT_FILE, trial.identity), None)
 
 
 @lru_cache(maxsize=1)
@@ -180,20 +229,41 @@ def _load(name: str, image_size: int | None, root: str | Path | None, fingerprin
     return data
 
 
-def _measure(run: Run, split: Split, trial: TrialConfig, device: torch.device) -> dict[str, Any]:
-    """Measure the finished model; the only place that looks at the test images, once."""
+def _measure(
+    run: Run, split: Split, images: Images, trial: TrialConfig, device: torch.device
+) -> tuple[dict[str, Any], dict[str, numpy.ndarray]]:
+    """Measure the finished model; the only place that looks at the test images, once.
+
+    Args:
+        run: of the model that training saw.
+        split: what training saw: the images, or the features of a frozen backbone.
+        images: the test images.
+        trial: says how.
+        device: where the model lives.
+
+    Returns:
+        what the record compares, and the arrays that stand beside it.
+    """
     options: dict[str, Any] = {
-        "prepare": partial(prepare_batch, mean=run.pixel_mean, std=run.pixel_std),
+        "prepare": preparation(split.train, run.pixel_mean, run.pixel_std),
         "device": device,
         "batch_size": trial.training.batch_size,
         "precision": trial.training.precision,
     }
     train = collect_features(run.model, split.train, **options)
-    validation = evaluate(run.model, collect(run.model, split.validation, **options), train)
-    return {
-        "test": evaluate(run.model, collect(run.model, split.test, **options), train),
+    of_validation = collect(run.model, split.validation, **options)
+    validation = evaluate(run.model, of_validation, train)
+    of_test = collect(run.model, split.test, **options)
+    measures = {
+        "test": evaluate(run.model, of_test, train),
         "validation": {name: validation[name] for name in MEASURES if name not in _OF_TRAINING_IMAGES},
+        # A class without test images has no accuracy.
+        "per_class_accuracy": [
+            None if math.isnan(share) else share
+            for share in per_class_accuracy(of_test.logits, of_test.labels).tolist()
+        ],
     }
+    return measures, output_arrays(run.model.head, of_test, of_validation, images)
 
 
 def _save(folder: Path, run: Run, trial: TrialConfig, data: DataSet) -> None:

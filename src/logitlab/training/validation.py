@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +29,11 @@ class ValidationStatistics:
 
 @torch.no_grad()
 def validate(
-    model: Classifier, batches: Iterable[tuple[Tensor, Tensor]], *, autocast: bool = False
+    model: Classifier,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    autocast: bool = False,
+    combine: Callable[[Tensor], Tensor] | None = None,
 ) -> ValidationStatistics:
     """Measure a model in evaluation mode.
 
@@ -38,6 +42,7 @@ def validate(
         batches: images, float ``[B, channels, H, W]``, and labels, int64 ``[B]``, on the model's device; at
             least one image in all.
         autocast: run the backbone in bfloat16, as in training.
+        combine: adds up what several processes counted, each on batches of its own (or on none); None for one.
     """
     model.eval()
     sums: list[Tensor] = []
@@ -51,5 +56,9 @@ def validate(
         # Summed in double on the device: one transfer at the end, and no digit of the count is lost.
         sums.append(torch.stack([loss.double(), right.double(), kappa.double().sum()]))
         count += len(labels)
-    loss_sum, right_sum, kappa_sum = (torch.stack(sums).sum(0) / count).tolist()
+    total = torch.stack(sums).sum(0) if sums else model.head.weight.new_zeros(3, dtype=torch.float64)
+    if combine is not None:
+        total = combine(torch.cat([total, total.new_full((1,), count)]))
+        total, count = total[:3], int(total[3])
+    loss_sum, right_sum, kappa_sum = (total / count).tolist()
     return ValidationStatistics(loss_sum, right_sum, kappa_sum)

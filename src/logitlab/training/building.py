@@ -1,0 +1,43 @@
+"""The model that a trial starts with."""
+
+from __future__ import annotations
+
+import importlib
+
+import torch
+
+from logitlab.config.trial import TrialConfig
+from logitlab.heads import Classifier, create_head, list_heads
+from logitlab.models import create_backbone
+
+from .seeds import derive_seed
+
+
+def build_model(trial: TrialConfig, *, channels: int, image_size: int, num_classes: int) -> Classifier:
+    """Build backbone and head as a trial starts with them, on the CPU.
+
+    Each has a seed of its own, so that all heads of a seed start on the same backbone. torch's global
+    generators are left at another place than before.
+
+    Args:
+        trial: names, parameters and seed. The module of a user's head is imported if the head is not known yet.
+        channels: channels of an image.
+        image_size: height and width of an image, in pixels.
+        num_classes: C.
+
+    Raises:
+        ConfigurationError: a name or a parameter is wrong.
+    """
+    torch.manual_seed(derive_seed(trial.seed, "backbone"))
+    backbone = create_backbone(
+        trial.backbone.name,
+        channels=channels,
+        image_size=image_size,
+        parameters=trial.backbone.parameters,
+        zero_init_last=trial.training.zero_init_last,
+    )
+    if trial.head.module is not None and trial.head.name not in list_heads():
+        importlib.import_module(trial.head.module)
+    torch.manual_seed(derive_seed(trial.seed, "head"))
+    head = create_head(trial.head.name, backbone.num_features, num_classes, **trial.head.parameters)
+    return Classifier(backbone, head)

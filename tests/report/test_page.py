@@ -1,0 +1,292 @@
+"""The page as a text: what it says, what it escapes, what it does without."""
+
+import html
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+
+from logitlab.config.errors import InputError
+from logitlab.records import read_outputs
+from logitlab.report import artefacts, classwise, evidence, page, sections, write_report
+from logitlab.report.figures.canvas import plain, shorten
+from logitlab.report.figures.reliability import calibration_bins
+from logitlab.report.recommendations import recommendations
+
+
+def _load_fabricated():
+    spec = importlib.util.spec_from_file_location("fabricated", Path(__file__).parent / "fabricated.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fabricated = _load_fabricated()
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "runs"
+
+
+def written(records, root):
+    return write_report(records, root, root / "report.html").read_text(encoding="utf-8")
+
+
+def pictures(text):
+    return re.findall(r"<svg viewBox.*?</svg>", text, flags=re.DOTALL)
+
+
+def test_a_whole_comparison(root):
+    records = fabricated.fabricate(root)
+    text = written(records, root)
+    assert len(text.encode()) < page.MOST_BYTES
+    # 8 measures with OOD, balanced accuracy, 4 curves, 1 of classes; for each of 3 heads 3 pictures and 2 of OOD
+    assert len(pictures(text)) >= 9 + 4 + 1 + 3 * 5
+    assert text.count("data:image/png") == sum(
+        len(read_outputs(root / "trials" / f"{head * 100:016x}")["example_kind"]) for head in range(3)
+    )
+    for line in ("Which head for which purpose", "photographs", "cpu (x86_64)", "training.learning_rate"):
+        assert line in text
+
+
+def test_the_same_records_give_the_same_bytes(root):
+    records = fabricated.fabricate(root, heads=("softmax",), seeds=1)
+    assert written(records, root) == written(records, root)
+
+
+def test_nothing_leads_outside(root):
+    text = written(fabricated.fabricate(root, heads=("softmax",), seeds=1, classes=40), root)
+    assert not re.findall(r"https?://|//[a-z]", re.sub(r"data:image/png;base64,[^\"]*", "", text.split("<script>")[0]))
+    for target in re.findall(r'(?:src|href)="([^"]*)"', text):
+        assert target.startswith(("#", "data:image/png;base64,"))
+
+
+def test_identifiers_are_unique_and_every_reference_has_its_target(root):
+    text = written(fabricated.fabricate(root), root)
+    identifiers = re.findall(r'\bid="([^"]*)"', text)
+    assert len(identifiers) == len(set(identifiers))
+    used = set(re.findall(r'href="#([^"]*)"', text)) | set(re.findall(r"url\(#([^)]*)\)", text))
+    assert used <= set(identifiers)
+
+
+def test_pictures_take_their_colours_from_the_page(root):
+    for svg in pictures(written(fabricated.fabricate(root), root)):
+        assert not re.findall(r"#[0-9a-fA-F]{6}\b", svg)
+        assert "font-family" not in svg
+
+
+def test_names_are_escaped_everywhere(root):
+    evil = '<script>alert("x")</script>'
+    names = [evil, "a&b", "$x$", "</svg><b>", "caf\udce9", "日本語"]
+    records = fabricated.fabricate(root, heads=("softmax",), classes=6, names=names, ood=["<img src=x>"])
+    for record in records:
+        record["config"]["data"]["name"] = "/data/<i>shirts</i>"
+    records.append(fabricated.make_failure("cosine", 0, "<u>broken</u>\x01 image"))
+    text = written(records, root)
+    for tag in ("<script>alert", "</svg><b>", "<img src=x>", "<i>", "<u>"):
+        assert tag not in text
+    assert html.escape(evil, quote=False) in html.unescape(text).replace(evil, html.escape(evil, quote=False))
+    assert "$x$" in text
+    assert "日本語" in text
+    assert r"caf\xe9" in text
+
+
+def test_a_failed_head_and_a_failed_seed_are_named(root):
+    records = fabricated.fabricate(root, heads=("softmax",), seeds=2)
+    records.append(fabricated.make_failure("softmax", 7, "The loss of epoch 2 is not finite."))
+    records.append(fabricated.make_failure("arcface", 0, "No room on the device."))
+    text = written(records, root)
+    assert "2 trials failed" in text
+    assert "<b>arcface</b>, seed 0: No room on the device." in text
+    assert "<b>softmax</b>, seed 7: The loss of epoch 2 is not finite." in text
+
+
+def test_only_failures_and_no_records_at_all(root):
+    assert "No trial has finished" in written([fabricated.make_failure("arcface", 0, "No.")], root)
+    assert "No trial has finished" in written([], root)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "old"])
+def test_outputs_that_cannot_be_read_are_said_in_words(root, damage):
+    records = fabricated.fabricate(root, heads=("softmax", "cosine"), seeds=1)
+    for record in records[:1]:
+        path = root / "trials" / record["identity"] / "outputs.npz"
+        if damage == "missing":
+            path.unlink()
+        elif damage == "cut":
+            path.write_bytes(path.read_bytes()[:500])
+        else:
+            numpy.savez(path, labels=numpy.zeros(3, dtype="int32"))
+    text = written(records, root)
+    assert "No outputs of this head could be read." in html.unescape(text)
+    assert "outputs.npz" in text
+
+
+def test_records_of_an_older_version(root):
+    """What the first version of a record did not hold."""
+    records = fabricated.fabricate(root, heads=("softmax",), seeds=1, ood=())
+    for record in records:
+        (root / "trials" / record["identity"] / "outputs.npz").unlink()
+        (root / "trials" / record["identity"] / "model.json").unlink()
+        record["result"] = {"test": {"accuracy": 0.9}, "history": []}
+        record["provenance"] = {}
+    text = written(records, root)
+    assert "The records hold no such history." in text
+    assert "No OOD set was measured." in text
+
+
+def test_a_head_without_probabilities(root):
+    text = written(fabricated.fabricate(root, heads=("squared_error",), link="none"), root)
+    assert "no probabilities (link “none”)" in text
+    assert "max logit" in text
+
+
+def test_one_seed_and_one_epoch(root):
+    text = written(fabricated.fabricate(root, seeds=1, epochs=1), root)
+    assert "one seed shows no difference" in text.lower()
+    assert "validation images, through 1 epochs" in text
+
+
+@pytest.mark.parametrize(("classes", "labels"), [(30, True), (31, False), (43, False), (100, False), (450, False)])
+def test_many_classes(root, classes, labels):
+    names = [f"class-{number}" for number in range(classes)]
+    records = fabricated.fabricate(
+        root, heads=("softmax",), seeds=1, classes=classes, names=names, images=max(2000, 20 * classes)
+    )
+    text = written(records, root)
+    matrix = next(svg for svg in pictures(text) if "Confusion matrix" in svg)
+    assert "data:image/png" in matrix
+    assert ("class-7" in matrix) is labels
+    assert f"20 worst of {classes} classes" in text
+    assert ("One cell is 3 × 3 classes" in text) is (classes == 450)
+    pair = text[text.index("taken for") :]
+    assert pair.count("<tr>") > (3 if classes > 30 else 0)
+
+
+def test_large_thumbnails_are_made_smaller_until_the_page_fits(root):
+    heads = [f"head{number}" for number in range(12)]
+    records = fabricated.fabricate(root, heads=heads, seeds=1, side=64, channels=3, ood=())
+    text = written(records, root)
+    assert len(text.encode()) < page.MOST_BYTES
+    assert "data:image/png" in text
+
+
+def test_the_policy_allows_the_script_of_the_page_alone(root):
+    text = written(fabricated.fabricate(root, heads=("softmax",), seeds=1), root)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    assert policy.startswith("default-src &#39;none&#39;; img-src data:;")
+    assert "sha256-" in policy
+    assert "http" not in policy
+
+
+def test_records_of_two_data_sets_are_refused(root):
+    records = fabricated.fabricate(root, heads=("softmax",), seeds=2)
+    records[1]["config"]["data_fingerprint"] = "cd" * 32
+    with pytest.raises(InputError, match="one data set"):
+        write_report(records, root, root / "report.html")
+    assert not (root / "report.html").exists()
+
+
+def test_ood_sets_that_were_not_asked_for_stay_out(root):
+    records = fabricated.fabricate(root, heads=("softmax",), seeds=1, ood=("noise", "letters"))
+    del records[0]["ood"]["letters"]
+    text = written(records, root)
+    assert "noise" in text
+    assert "letters" not in text
+
+
+def test_confusion_and_balanced_accuracy_agree_with_scikit_learn(root):
+    records = fabricated.fabricate(root, heads=("softmax",), seeds=2)
+    (head,) = artefacts.gather(records, root)
+    labels, predicted = head.pooled("labels"), head.pooled("predicted")
+    counts = classwise.confusion_counts(head, 5)
+    assert (counts == confusion_matrix(labels, predicted)).all()
+    assert classwise.accuracies(counts).mean() == pytest.approx(balanced_accuracy_score(labels, predicted))
+    worst = classwise.most_confused("softmax", counts, 3)
+    beside = counts - numpy.diag(numpy.diag(counts))
+    assert [pair.count for pair in worst] == sorted(beside.ravel(), reverse=True)[:3]
+    assert all(beside[pair.true, pair.predicted] == pair.count for pair in worst)
+
+
+def test_the_bins_give_the_expected_calibration_error():
+    analysis = pytest.importorskip("logitlab.analysis")
+    draw = numpy.random.default_rng(0)
+    probabilities = draw.dirichlet([0.5] * 4, 500)
+    labels = draw.integers(0, 4, 500)
+    bins = calibration_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    filled = bins[bins[:, 0] > 0]
+    error = (filled[:, 0] * abs(filled[:, 1] - filled[:, 2])).sum() / 500
+    assert error == pytest.approx(analysis.expected_calibration_error(probabilities, labels).value)
+    # A confidence on a border belongs to the bin below it.
+    assert calibration_bins(numpy.array([0.2]), numpy.array([True]))[2, 0] == 1
+
+
+def test_the_evidence_is_the_test_of_the_recommendation(root):
+    records = fabricated.fabricate(root, heads=("softmax", "sigmoid", "cosine"), seeds=3)
+    for record in records:
+        head, seed = record["config"]["head"]["name"], record["config"]["seed"]
+        accuracy = {"softmax": 0.95, "sigmoid": 0.94, "cosine": 0.3}[head] + 0.001 * seed
+        record["result"]["test"].update(
+            accuracy=accuracy, class_separation=0.5 + (head == "softmax") * 0.1 + seed / 100
+        )
+    heads = artefacts.gather(records, root)
+    lines = recommendations(records)
+    found = {each.purpose: each for each in evidence.with_evidence(lines, heads)}
+    accuracy = found["Accuracy"]
+    assert heads[accuracy.taken].label == "softmax"
+    assert accuracy.sentence.startswith("95.10 ± 0.06 %; every other head is significantly worse")
+    assert [row.label for row in accuracy.evidence] == ["softmax", "sigmoid", "cosine"]
+    # Three seeds each, s = 0.001: t = 0.01 / (0.001 √(2/3)) = 12.25 with four degrees of freedom.
+    assert [row.p for row in accuracy.evidence] == ["best", "< 0.001", "< 0.001"]
+    assert accuracy.evidence[1].verdict == "lower"
+    # A head that learnt nothing has no part in transfer, as in the recommendation.
+    assert [row.label for row in found["Transfer"].evidence] == ["sigmoid", "softmax"]
+    assert set(found) == {
+        "Accuracy",
+        "Calibrated confidence",
+        "Rejecting its own mistakes",
+        "Rejecting strange inputs",
+        "Transfer",
+    }
+    assert all(each.evidence for each in found.values())
+
+
+def test_the_table_sorts_by_exact_numbers(root):
+    records = fabricated.fabricate(root, heads=("softmax",), seeds=3)
+    (head,) = artefacts.gather(records, root)
+    grid = sections.ood_table([head])[0][1]
+    assert json.loads(grid.rows[0][2][0].value) == pytest.approx(0.91)
+    assert grid.rows[0][2][0].error == "0.006"
+
+
+def test_names_are_shortened_in_the_middle_and_cleaned():
+    assert shorten("abcdefghij", 5) == "abc…j"
+    assert len(shorten("x" * 100, 12)) == 12
+    assert plain("a\x00b") == "a�b"
+
+
+def test_pictures_are_imported_when_a_page_is_written():
+    code = (
+        "import sys, logitlab.report as report; assert report.write_report;"
+        "print([name for name in ('matplotlib', 'jinja2', 'numpy', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_page_is_written_without_torch(root):
+    fabricated.fabricate(root, heads=("softmax",), seeds=1)
+    code = (
+        "import sys; from logitlab.report import write_report;"
+        f"write_report([], {str(root)!r}, {str(root / 'empty.html')!r}); assert 'torch' not in sys.modules;"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (root / "empty.html").stat().st_size > 5000
