@@ -49,15 +49,16 @@ def results(out: Path) -> dict[str, str]:
     return {identity: store.record(identity)["result_sha256"] for identity in store.identities()}
 
 
-def disturb(options: list[str], out: Path, kills: int, seconds: float, seed: int) -> list[str]:
-    """Kill and start again until ``kills`` are done and the comparison is; return what went wrong."""
-    chance, faults = random.Random(seed), []
+def disturb(
+    options: list[str], out: Path, kills: range, seconds: float, chance: random.Random
+) -> tuple[int, list[str]]:
+    """Kill and start again until the comparison is done; return how many kills there were, and what went wrong."""
+    faults: list[str] = []
     kept: dict[str, str] = {}
     done = 0
     while True:
         process = start(options, out)
-        # Spread over what is left, so that early and late moments are hit.
-        delay = chance.uniform(0, 1) * seconds if done < kills else None
+        delay = chance.uniform(0.1, 1) * seconds if done < len(kills) else None
         try:
             code = process.wait(delay)
         except subprocess.TimeoutExpired:
@@ -65,12 +66,12 @@ def disturb(options: list[str], out: Path, kills: int, seconds: float, seed: int
             victim = chance.choice(workers) if workers and chance.random() < 0.5 else process.pid
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
-            done += 1
             who = "runner" if victim == process.pid else "worker"
             if who == "worker":
                 process.wait()
             code = None
-            print(f"kill {done}: {who} after {delay:.2f} s; {len(finished(out))} trials finished")
+            print(f"kill {kills[done]}: {who} after {delay:.2f} s; {len(finished(out))} trials finished")
+            done += 1
         errors = process.communicate()[1].decode()
         now = finished(out)
         faults += [
@@ -78,11 +79,9 @@ def disturb(options: list[str], out: Path, kills: int, seconds: float, seed: int
         ]
         kept = now
         if code == 0:
-            return faults
-        if code is not None and done >= kills:
-            return [*faults, f"the last call ended with code {code}: {errors}"]
-        # A call that ended by itself before its kill came finds less to do next time.
-        time.sleep(0.05)
+            return done, faults
+        if code is not None and done >= len(kills):
+            return done, [*faults, f"the last call ended with code {code}: {errors}"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -96,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(words[:end])
     options = [*words[end + 1 :], "--epochs", str(given.epochs)]
     with tempfile.TemporaryDirectory() as folder:
-        undisturbed, disturbed = Path(folder) / "undisturbed", Path(folder) / "disturbed"
+        undisturbed = Path(folder) / "undisturbed"
         began = time.monotonic()
         process = start(options, undisturbed)
         errors = process.communicate()[1].decode()
@@ -104,13 +103,18 @@ def main(arguments: list[str] | None = None) -> int:
             sys.exit(f"The undisturbed comparison failed: {errors}")
         seconds = time.monotonic() - began
         print(f"undisturbed: {len(results(undisturbed))} trials in {seconds:.1f} s")
-        faults = disturb(options, disturbed, given.kills, seconds / 2, given.seed)
-        if results(undisturbed) != results(disturbed):
-            faults.append("the results differ from those of the undisturbed comparison")
-        left = [
-            path.name for path in disturbed.rglob("*") if path.name.startswith(".") or path.suffix in (".pt", ".tmp")
-        ]
-        faults += [f"litter: {name}" for name in left]
+        done, rounds, chance = 0, 0, random.Random(given.seed)
+        faults: list[str] = []
+        # A comparison that ends before its kills came is followed by another one.
+        while done < given.kills:
+            rounds += 1
+            disturbed = Path(folder) / f"disturbed{rounds}"
+            kills, found = disturb(options, disturbed, range(done + 1, given.kills + 1), seconds, chance)
+            done += kills
+            if results(undisturbed) != results(disturbed):
+                found.append("the results differ from those of the undisturbed comparison")
+            litter = [*disturbed.rglob("*.pt"), *disturbed.rglob("*.tmp"), *disturbed.rglob("claim.*")]
+            faults += [*found, *(f"litter: {path.name}" for path in litter)]
     print("\n".join(faults) or f"PASSED: {given.kills} kills, nothing lost, nothing repeated, the same results.")
     return bool(faults)
 

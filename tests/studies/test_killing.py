@@ -8,6 +8,8 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_at_random.py"
 SMALL = ["digits", "--head=softmax", "--head=cosine_ls", "--seeds=2", "--backbone=mlp", "--train-limit=200"]
+# Pictures and strange images take seconds a run and are not what is at stake.
+SMALL += ["--no-report", "--ood=none"]
 
 
 @pytest.mark.slow

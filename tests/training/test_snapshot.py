@@ -216,6 +216,38 @@ def test_a_disk_that_takes_no_snapshot_is_said_and_training_goes_on(bars, tmp_pa
     assert list((tmp_path / "b").iterdir()) == []
 
 
+LIMITED = """
+import pathlib, resource, sys, warnings, torch
+from torch import nn
+from logitlab.config.training import TrainingConfig
+from logitlab.data import MemoryImages
+from logitlab.heads import Classifier, create_head
+from logitlab.training import fit
+from logitlab.training.snapshot import Snapshot
+
+images = MemoryImages(torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
+model = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 400)), create_head("softmax", 400, 2))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    run = fit(model, images, images, TrainingConfig(epochs=2), snapshot=Snapshot(pathlib.Path(sys.argv[1]), "x"))
+print(len(run.history), *{str(entry.message) for entry in caught}, sep=chr(10))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+def test_a_disk_that_fills_up_in_the_middle_of_a_snapshot(tmp_path):
+    """The fault passes through torch's own writer, which has other words for it."""
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "trial" / "snapshot.pt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "2",
+        "Cannot keep a snapshot in 'trial': File too large. Training goes on; if it is killed, it begins anew.",
+    ]
+    assert list((tmp_path / "trial").iterdir()) == []
+
+
 def test_the_state_is_that_of_the_average_too(tmp_path):
     """The number of updates sets the momentum of the next one."""
 

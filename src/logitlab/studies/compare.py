@@ -138,7 +138,6 @@ def compare(
 
 def _write_report(comparison: Comparison, reporter: Reporter) -> Path | None:
     """Write the page of pictures; a study that is done is not lost because its page cannot be written."""
-    reporter.notice("Drawing the report, some seconds.")
     try:
         return comparison.write_report()
     except OSError as fault:

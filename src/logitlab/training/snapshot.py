@@ -174,8 +174,32 @@ def seed_generators(seed: int) -> None:
         sys.modules["numpy"].random.seed(seed % 2**32)
 
 
+class _Witness:
+    """A file that remembers what it refused: torch's archive writer turns a full disk into words about positions."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.fault: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return self._file.write(content)
+        except OSError as fault:
+            self.fault = self.fault or fault
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
 def _write(state: dict[str, Any], file: BinaryIO) -> None:
-    torch.save(state, file)
+    witness = _Witness(file)
+    try:
+        torch.save(state, cast("BinaryIO", witness))
+    except RuntimeError as fault:
+        if witness.fault is None:
+            raise
+        raise witness.fault from fault
 
 
 def _device(trainer: Trainer) -> torch.device:
