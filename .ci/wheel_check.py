@@ -1,5 +1,6 @@
 """Run with the installed wheel and torch alone: the heads must not need anything else."""
 
+import importlib.resources
 import importlib.util
 import warnings
 
@@ -21,5 +22,10 @@ for name in ll.list_heads():
     loss = head(torch.randn(4, 16), torch.randint(10, (4,)))
     loss.backward()
     assert loss.isfinite()
+
+# What is not Python must travel too: the report is made of these.
+templates = importlib.resources.files("logitlab") / "report" / "templates"
+for name in ("report.html", "report.css", "report.js", "macros.html"):
+    assert (templates / name).is_file(), f"the wheel lacks report/templates/{name}"
 
 print(f"logitlab {ll.__version__} with torch {torch.__version__} alone: {len(ll.list_heads())} heads train")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 
 import pytest
 import torch
@@ -159,3 +161,13 @@ def test_a_folder_in_place_of_the_description(tmp_path):
     (tmp_path / "model.json").mkdir()
     with pytest.raises(RecordError, match="Cannot read '.*model.json'"):
         load_checkpoint(tmp_path)
+
+
+def test_the_umask_decides_who_may_read(tmp_path):
+    before = os.umask(0o027)
+    try:
+        save_checkpoint(tmp_path, build(), describe())
+    finally:
+        os.umask(before)
+    for name in ("model.safetensors", "model.json"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o640

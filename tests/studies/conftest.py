@@ -122,6 +122,8 @@ def study(tmp_path, fake_trials, plugin, monkeypatch, diary):
             "executor": "serial",
             # The fake trials leave no model to measure.
             "ood": (),
+            # Pictures have tests of their own, and take seconds.
+            "report": False,
             "progress": diary,
         }
         return compare(**{**values, **changes})

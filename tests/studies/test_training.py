@@ -30,6 +30,8 @@ def run(out, **changes):
         "seeds": 1,
         "epochs": 2,
         "train_limit": 200,
+        "ood": "none",
+        "report": False,
         "out": out,
     }
     return compare("digits", **{**options, **changes})

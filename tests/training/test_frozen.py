@@ -218,7 +218,9 @@ def test_a_comparison_takes_the_option(tmp_path):
         train_limit=100,
         freeze_backbone=True,
         out=tmp_path,
-        workers=2,
+        executor="serial",
+        ood=["none"],
+        report=False,
     )
     assert not comparison.failed
     assert len(feature_files(tmp_path)) == 1
