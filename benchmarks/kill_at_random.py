@@ -1,7 +1,8 @@
 """Kill -9 a comparison at random moments, runner or workers, and run the same command again until it ends.
 
-Prints whether anything was lost: no finished trial may run again, and every result must be that of a comparison that
-nobody disturbed. Half of the kills hit the runner, half one of its workers (Linux: children are found in /proc).
+Prints whether anything was lost: no finished trial may run again, every result must be that of a comparison that
+nobody disturbed, and some trial must have gone on from its snapshot. Half of the kills hit the runner, half one of its
+workers (Linux: children are found in /proc). Half of them come at any moment, half while a trial trains.
 
     python benchmarks/kill_at_random.py [KILLS] [--seed N] [--epochs N] [-- OPTIONS OF logitlab compare]
 """
@@ -44,6 +45,37 @@ def finished(out: Path) -> dict[str, str]:
     return {identity: repr(store.record(identity)) for identity in store.identities() if store.is_done(identity)}
 
 
+def until_the_kill(
+    process: subprocess.Popen[bytes], out: Path, *, training: bool, seconds: float, chance: random.Random
+) -> float | None:
+    """Wait for the moment of a kill; return the seconds, or None when the comparison ended before.
+
+    Args:
+        process: the comparison.
+        out: its folder.
+        training: wait for a trial of this call to keep a snapshot, and a moment longer; else for any moment.
+        seconds: how long an undisturbed comparison takes.
+        chance: chooses.
+    """
+    began = time.time()
+    end = began + chance.uniform(0.1, 1) * seconds
+    while process.poll() is None:
+        if training:
+            with contextlib.suppress(FileNotFoundError):
+                if any(path.stat().st_mtime > began for path in out.glob("trials/*/snapshot.pt")):
+                    training, end = False, time.time() + chance.uniform(0, 0.3)
+        elif time.time() >= end:
+            return time.time() - began
+        time.sleep(0.005)
+    return None
+
+
+def resumed(out: Path) -> int:
+    """How many trials went on from a snapshot."""
+    store = Store(out)
+    return sum(store.record(identity)["provenance"]["resumed_epochs"] > 0 for identity in store.identities())
+
+
 def results(out: Path) -> dict[str, str]:
     store = Store(out)
     return {identity: store.record(identity)["result_sha256"] for identity in store.identities()}
@@ -58,20 +90,19 @@ def disturb(
     done = 0
     while True:
         process = start(options, out)
-        delay = chance.uniform(0.1, 1) * seconds if done < len(kills) else None
-        try:
-            code = process.wait(delay)
-        except subprocess.TimeoutExpired:
+        waited = None
+        if done < len(kills):
+            waited = until_the_kill(process, out, training=done % 2 == 0, seconds=seconds, chance=chance)
+        if waited is not None:
             workers = children(process.pid)
             victim = chance.choice(workers) if workers and chance.random() < 0.5 else process.pid
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
             who = "runner" if victim == process.pid else "worker"
-            if who == "worker":
-                process.wait()
-            code = None
-            print(f"kill {kills[done]}: {who} after {delay:.2f} s; {len(finished(out))} trials finished")
+            print(f"kill {kills[done]}: {who} after {waited:.2f} s; {len(finished(out))} trials finished")
             done += 1
+        process.wait()
+        code = process.returncode if waited is None else None
         errors = process.communicate()[1].decode()
         now = finished(out)
         faults += [
@@ -103,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.exit(f"The undisturbed comparison failed: {errors}")
         seconds = time.monotonic() - began
         print(f"undisturbed: {len(results(undisturbed))} trials in {seconds:.1f} s")
-        done, rounds, chance = 0, 0, random.Random(given.seed)
+        done, rounds, went_on, chance = 0, 0, 0, random.Random(given.seed)
         faults: list[str] = []
         # A comparison that ends before its kills came is followed by another one.
         while done < given.kills:
@@ -111,11 +142,18 @@ def main(arguments: list[str] | None = None) -> int:
             disturbed = Path(folder) / f"disturbed{rounds}"
             kills, found = disturb(options, disturbed, range(done + 1, given.kills + 1), seconds, chance)
             done += kills
+            went_on += resumed(disturbed)
             if results(undisturbed) != results(disturbed):
                 found.append("the results differ from those of the undisturbed comparison")
             litter = [*disturbed.rglob("*.pt"), *disturbed.rglob("*.tmp"), *disturbed.rglob("claim.*")]
             faults += [*found, *(f"litter: {path.name}" for path in litter)]
-    print("\n".join(faults) or f"PASSED: {given.kills} kills, nothing lost, nothing repeated, the same results.")
+        if not went_on:
+            faults.append("no trial went on from its snapshot: they all began anew")
+    print(
+        "\n".join(faults)
+        or f"PASSED: {given.kills} kills, nothing lost, nothing repeated, the same results; {went_on} trials went on "
+        "from a snapshot."
+    )
     return bool(faults)
 
 

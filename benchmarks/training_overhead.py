@@ -2,7 +2,8 @@
 
 Both train ``small_cnn`` with the same head on the same Fashion-MNIST images, held in memory, on one CPU thread, and
 look at the validation images after each epoch. By hand means: a permutation, uint8 to float, forward, backward, a step
-of SGD and of the schedule, and no more. Runs alternate, so that a busy machine slows both.
+of SGD and of the schedule, and no more. Ours also keeps a snapshot on the disk after each epoch, as every trial does.
+Runs alternate, so that a busy machine slows both.
 
     LOGITLAB_DATA=... python benchmarks/training_overhead.py
 """
@@ -12,7 +13,9 @@ from __future__ import annotations
 import argparse
 import platform
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +26,7 @@ from logitlab.data import load_data, split_data
 from logitlab.heads import Classifier, create_head
 from logitlab.models import create_backbone
 from logitlab.training import fit
+from logitlab.training.snapshot import Snapshot
 
 BATCH = 128
 
@@ -86,7 +90,9 @@ def main() -> None:
             theirs.append((time.perf_counter() - start) / options.epochs)
             model = build(head)
             start = time.perf_counter()
-            fit(model, split.train, split.validation, recipe)
+            with tempfile.TemporaryDirectory() as folder:
+                snapshot = Snapshot(Path(folder) / "snapshot.pt", "benchmark")
+                fit(model, split.train, split.validation, recipe, snapshot=snapshot)
             ours.append((time.perf_counter() - start) / options.epochs)
             ratios.append(ours[-1] / theirs[-1])
         ratio = statistics.median(ours) / statistics.median(theirs)

@@ -1,7 +1,9 @@
 """Faults become one line each; exit codes; what is imported for them."""
 
+import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -113,9 +115,41 @@ def test_a_reader_that_leaves_early_is_no_fault(monkeypatch):
     def leave(*arguments, **options):
         raise BrokenPipeError
 
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    # The process's own output would be given up.
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
     monkeypatch.setattr("logitlab.cli.main._run", leave)
     assert main(["compare"]) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["heads"]])
+def test_a_full_disk_is_told_in_one_line(arguments):
+    script = "import sys; from logitlab.cli.main import main; sys.exit(main())"
+    with Path("/dev/full").open("w") as full:
+        line = [sys.executable, "-c", script, *arguments]
+        process = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert process.returncode == 2
+    assert process.stderr == (
+        "logitlab: Cannot write the output: No space left on device. Make room, or send it elsewhere.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["train", "--head", "softmax", "--head", "cosine"],
+            "'--head': given 2 times. Give it once; 'logitlab train' takes one, 'logitlab compare' takes several.",
+        ),
+        (["compare", "--seeds", "1", "--seeds", "2", "--seeds=3"], "'--seeds': given 3 times. Give it once;"),
+        (["predict", "x", "y", "--output", "a", "--output", "b"], "'--output': given 2 times."),
+    ],
+)
+def test_an_option_of_one_value_is_given_once(capsys, arguments, words):
+    assert main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"logitlab: Invalid value for {words}")
+    assert shown.count("\n") == 1
 
 
 def test_without_the_extra_the_command_says_what_to_install(capsys, monkeypatch):
@@ -134,8 +168,6 @@ def test_a_missing_module_of_our_own_is_a_defect(monkeypatch):
 
 def test_a_stream_that_cannot_be_told_its_errors(monkeypatch):
     """Notebooks replace the streams by objects of their own."""
-    import io
-
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert main(["--version"]) == 0
     assert sys.stdout.getvalue().startswith("logitlab ")

@@ -166,3 +166,17 @@ def test_outcome(record, text):
 
 def test_label():
     assert label(trial("cosine", seed=2, kappa=20, bias=True)) == "cosine:kappa=20,bias=true, seed 2"
+
+
+def test_a_terminal_says_that_the_report_is_written():
+    stream = Terminal()
+    bars = Bars(stream)
+    bars.prepare()
+    bars.start([trial()], [], 1)
+    bars.reporting()
+    bars.notice("mind the gap.")
+    bars.stop()
+    assert "writing the report" in stream.getvalue()
+    quiet = io.StringIO()
+    Lines(quiet).reporting()
+    assert quiet.getvalue() == ""

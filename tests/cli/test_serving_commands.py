@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ from PIL import Image
 
 from logitlab.cli.main import main
 from logitlab.config.errors import TrialError
-from logitlab.config.trial import ComponentConfig
+from logitlab.config.training import TrainingConfig
+from logitlab.config.trial import ComponentConfig, DataConfig, TrialConfig
 from logitlab.heads import Classifier, create_head
 from logitlab.models import ModelDescription, create_backbone, save_checkpoint
 
@@ -71,11 +73,25 @@ def test_an_unreadable_image_is_listed_and_gives_code_1(checkpoint, capsys, tmp_
     assert [row["error"] is None for row in rows] == [True] * 4 + [False]
 
 
+def test_what_is_no_regular_file_is_listed_and_not_waited_for(checkpoint, capsys, tmp_path):
+    os.mkfifo(tmp_path / "images" / "pipe.png")
+    assert main(["predict", checkpoint, "images"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("logitlab: Cannot read the image 'images/pipe.png': it is no regular file.")
+    assert captured.out.count("accept,") == 4
+
+
+def test_no_answer_at_all_gives_code_2(checkpoint, capsys, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no")
+    assert main(["predict", checkpoint, "bad.png"]) == 2
+    assert capsys.readouterr().err.endswith("1 image: 0 accepted, 0 rejected, 1 unreadable.\n")
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (["images", "--reject-below", "1.5"], "'reject_below' must be a number between 0 and 1"),
-        (["images", "--reject-for-precision", "0"], "'precision' must be a number between 0 and 1"),
+        (["images", "--reject-below", "1.5"], "'--reject-below' must be a number between 0 and 1"),
+        (["images", "--reject-for-precision", "0"], "'--reject-for-precision' must be a number between 0 and 1"),
         (["images", "--reject-below", "0.5", "--reject-for-precision", "0.9"], "not both"),
         (["images", "--reject-for-precision", "0.9"], "outputs.npz"),
         (["images", "--output", "none/x.csv"], "there is no folder 'none'"),
@@ -150,7 +166,12 @@ def test_train_hands_its_options_on_and_prints_the_folder_last(monkeypatch, caps
 
     def train(*arguments, **options):
         calls.append((arguments, options))
-        return TrainedModel({"result": {"test": {"accuracy": 0.5, "kappa": None}}}, tmp_path, 1.0)
+        config = {"head": {"name": "cosine", "parameters": {"kappa": 20}}, "data": {"name": "photos"}}
+        result = {
+            "test": {"accuracy": 0.5, "class_separation": 0.25, "kappa": None},
+            "images": {"train": 70, "test": 20},
+        }
+        return TrainedModel({"config": config, "result": result}, tmp_path, 1.0)
 
     monkeypatch.setattr("logitlab.studies.train", train)
     monkeypatch.delenv("LOGITLAB_DATA", raising=False)
@@ -161,7 +182,12 @@ def test_train_hands_its_options_on_and_prints_the_folder_last(monkeypatch, caps
     assert (options["head"], options["epochs"], options["seed"]) == ("cosine:kappa=20", 3, 4)
     assert (options["image_size"], options["plugins"], options["ood"]) == (32, ["one"], ["noise"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "accuracy 0.5"
+    assert lines[:4] == [
+        "cosine:kappa=20 on photos: 20 images (test)",
+        "accuracy             0.5000  top-1, ties to the lower index",
+        "class_separation     0.2500  cosine distance, classes weighted alike (train, n = 70)",
+        "kappa                     –  not defined for this head or these answers",
+    ]
     assert lines[-1] == str(tmp_path)
 
 
@@ -174,9 +200,31 @@ def test_a_training_that_fails_gives_code_1(monkeypatch, capsys):
     assert capsys.readouterr().err == "logitlab: the loss is nan\n"
 
 
+def test_a_failure_that_the_line_of_the_trial_told_is_not_told_again(monkeypatch, capsys):
+    trial = TrialConfig(
+        data=DataConfig(),
+        data_fingerprint="f",
+        backbone=ComponentConfig(name="mlp"),
+        head=ComponentConfig(name="softmax"),
+        training=TrainingConfig(),
+        seed=0,
+    )
+
+    def fail(*arguments, progress, **options):
+        progress.start([trial], [trial], 1)
+        progress.trial_ended(trial, {"error": {"message": "the loss is nan"}})
+        raise TrialError("The training of 'softmax' failed: the loss is nan")
+
+    monkeypatch.setattr("logitlab.studies.train", fail)
+    assert main(["train", "--head", "softmax"]) == 1
+    assert capsys.readouterr().err.count("the loss is nan") == 1
+
+
 def test_train_without_a_head_says_so(capsys):
     assert main(["train"]) == 2
-    assert "Missing option '--head'" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "logitlab: Missing option '--head'. 'logitlab heads' lists them. See 'logitlab train --help'.\n"
+    )
 
 
 @pytest.mark.parametrize(

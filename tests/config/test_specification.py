@@ -69,6 +69,11 @@ def test_the_error_names_the_kind():
         parse_specification("", kind="backbone")
 
 
+def test_a_timm_model_goes_by_its_plain_name():
+    with pytest.raises(ConfigurationError, match=r"timm's models go by their plain name: 'resnet18'\."):
+        parse_specification("timm:resnet18", kind="backbone")
+
+
 words = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
 plain = (
     st.integers()

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from logitlab.config.errors import DataError
-from logitlab.data import MemoryImages, load_data
+from logitlab.data import MemoryImages, load_data, load_ood
 from logitlab.data.folder import load_folder
 
 Folder = Callable[..., Path]
@@ -138,8 +138,17 @@ def test_several_bad_files_are_counted(image_folder: Folder) -> None:
     folder = image_folder()
     for index in range(3):
         (folder / "cat" / f"{index}.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"cat/0\.png.* 2 more cannot be read\.$"):
+    with pytest.raises(DataError, match=r"cat/0\.png.* 2 more cannot be read: '.*cat/1\.png', '.*cat/2\.png'\.$"):
         load_folder(folder)
+
+
+def test_a_pipe_among_the_images_is_not_waited_for(image_folder: Folder) -> None:
+    folder = image_folder()
+    os.mkfifo(folder / "cat" / "pipe.png")
+    with pytest.raises(DataError, match=r"cat/pipe\.png': it is no regular file\. Replace it\.$"):
+        load_folder(folder)
+    with pytest.raises(DataError, match=r"OOD set '.*cat': .*cat/pipe\.png': it is no regular file"):
+        load_ood(str(folder / "cat"), channels=3, image_size=8)
 
 
 def test_an_empty_class_is_named(image_folder: Folder) -> None:

@@ -61,6 +61,29 @@ def test_other_classes_are_said(checkpoint, data):
         evaluate_checkpoint(checkpoint, data(names=("cat", "owl")))
 
 
+def test_sets_of_one_name_are_told_apart(checkpoint, data, tmp_path):
+    from PIL import Image
+
+    for parent, grey in (("x", 0), ("y", 255)):
+        (tmp_path / parent / "test").mkdir(parents=True)
+        for number in range(3):
+            Image.new("L", (8, 8), abs(grey - number)).save(tmp_path / parent / "test" / f"{number}.png")
+    names = [str(tmp_path / parent / "test") for parent in ("x", "y")]
+    assert list(evaluate_checkpoint(checkpoint, data(), ood=names).ood) == names
+    # The same images twice count once.
+    assert list(evaluate_checkpoint(checkpoint, data(), ood=[names[0], f"{names[0]}/"]).ood) == ["test"]
+
+
+def test_the_table_says_what_the_measurements_say(checkpoint, data):
+    from logitlab.evaluation.table import CONVENTIONS
+
+    found = evaluate_checkpoint(checkpoint, data(), part="all").measures
+    assert set(found) == set(CONVENTIONS)
+    for name, measured in found.items():
+        assert measured is None or measured.convention == CONVENTIONS[name]
+    assert sum(measured is not None for measured in found.values()) >= 8
+
+
 def test_other_faults(checkpoint, data, tmp_path):
     with pytest.raises(DataError, match="Unknown part 'tset'; did you mean 'test'"):
         evaluate_checkpoint(checkpoint, data(), part="tset")

@@ -65,6 +65,32 @@ def test_channels_last_weights_come_back(tmp_path):
     assert torch.allclose(load_checkpoint(tmp_path)[0](images), model(images), atol=1e-6)
 
 
+def test_a_folder_whose_name_is_not_utf8(tmp_path):
+    model, folder = trained(), tmp_path / os.fsdecode(b"out\xe9")
+    save_checkpoint(folder, model, describe())
+    images = torch.rand(4, 1, 8, 8)
+    assert torch.equal(load_checkpoint(folder)[0](images), model(images))
+
+
+def test_weights_that_are_shared_come_back_shared(tmp_path):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(64, 64)
+            self.second = nn.Linear(64, 64)
+            self.second.weight = self.first.weight
+
+        def forward(self, x):
+            return self.second(self.first(x.flatten(1)))
+
+    model = Classifier(Twice(), create_head("softmax", 64, 3)).eval()
+    save_checkpoint(tmp_path, model, describe("softmax", num_features=64))
+    loaded, _ = load_checkpoint(tmp_path, backbone=Twice())
+    images = torch.rand(4, 1, 8, 8)
+    assert torch.equal(loaded(images), model(images))
+    assert loaded.backbone.first.weight is loaded.backbone.second.weight
+
+
 def test_a_backbone_of_ones_own(tmp_path):
     model = Classifier(nn.Flatten(), create_head("softmax", 64, 3))
     description = describe("softmax", num_features=64, backbone=ComponentConfig(name="mine"))

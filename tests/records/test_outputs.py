@@ -16,7 +16,7 @@ def make_arrays(count=5, validation=3, examples=2):
     return {
         **{name: np.arange(count, dtype="int32") for name in ("labels", "predicted")},
         **{name: numbers(count) for name in ("confidence", "max_logit", "feature_norm", "own_cosine", "kappa_star")},
-        "logits": np.ones((count, 4), dtype="float16"),
+        "logits": np.ones((count, max(count, validation)), dtype="float16"),
         **{name: np.arange(validation, dtype="int32") for name in ("validation_labels", "validation_predicted")},
         **{name: numbers(validation) for name in ("validation_confidence", "validation_max_logit")},
         "example_index": np.arange(examples, dtype="int32"),
@@ -51,6 +51,11 @@ def test_logits_may_be_left_out(tmp_path):
         ({"labels": np.arange(5)}, "expected 'labels' as int32 of 1 dimensions, got int64 [5]"),
         ({"max_logit": np.zeros(4, dtype="float32")}, "expected 'max_logit' of length 5, got 4"),
         ({"example_pixels": np.zeros((2, 8, 8), dtype="uint8")}, "expected 'example_pixels' as uint8 of 4 dimensions"),
+        ({"example_pixels": np.zeros((2, 1, 0, 8), dtype="uint8")}, "expected 'example_pixels' with pixels"),
+        ({"labels": np.int32([0, 1, 2, -3, 4])}, "expected 'labels' of at least 0, got -3"),
+        ({"predicted": np.int32([0, 1, 2, 5, 4])}, "expected 'predicted' below 5, got 5"),
+        ({"validation_labels": np.int32([0, 9, 2])}, "expected 'validation_labels' below 5, got 9"),
+        ({"example_index": np.int32([0, 5])}, "expected 'example_index' below 5, got 5"),
     ],
 )
 def test_arrays_of_another_form_are_refused(tmp_path, change, words):
@@ -63,6 +68,21 @@ def test_arrays_of_another_form_are_refused(tmp_path, change, words):
     with pytest.raises(RecordError) as caught:
         read_outputs(tmp_path)
     assert words in str(caught.value)
+
+
+def test_classes_are_checked_where_their_number_is_known(tmp_path):
+    arrays = {**make_arrays(), "labels": np.int32([0, 1, 2, 7, 4])}
+    del arrays["logits"]
+    write_outputs(tmp_path, arrays)
+    assert read_outputs(tmp_path)["labels"].max() == 7
+    assert read_outputs(tmp_path, classes=8)["labels"].max() == 7
+    with pytest.raises(RecordError, match="expected 'labels' below 7, got 7"):
+        read_outputs(tmp_path, classes=7)
+
+
+def test_a_trial_without_images_is_whole(tmp_path):
+    write_outputs(tmp_path, make_arrays(count=0, validation=0, examples=0))
+    assert len(read_outputs(tmp_path)["labels"]) == 0
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "text", "empty", "flipped", "pickle", "bare"])

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import time
 
 import pytest
 
@@ -158,6 +160,22 @@ def test_what_killed_writers_left_is_swept(store):
     store.write_record(ONE, CONFIG, RESULT, {})
     store.sweep(ONE)
     assert [path.name for path in folder.iterdir()] == ["record.json"]
+    # Beside a record somebody may be writing at this moment.
+    for name, age in ((".a.tmp", 0), (".b.tmp", 120)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - age,) * 2)
+    store.sweep(ONE)
+    assert sorted(path.name for path in folder.iterdir()) == [".a.tmp", "record.json"]
+
+
+def test_what_an_earlier_model_measured_is_forgotten(store):
+    folder = store.trial_folder(ONE)
+    (folder / "ood").mkdir(parents=True)
+    for name in ("ood/0123456789abcdef.json", "outputs.npz", "README.md", "snapshot.pt", "error.json"):
+        (folder / name).touch()
+    store.forget_measures(ONE)
+    assert sorted(path.name for path in folder.iterdir()) == ["error.json", "snapshot.pt"]
+    store.forget_measures(ONE)
 
 
 def test_equal_results_have_equal_digests():

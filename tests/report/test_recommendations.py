@@ -1,11 +1,13 @@
 """Sentences that claim what the tests show, and nothing else."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from logitlab.config.errors import ParameterError
 from logitlab.report import recommendations
+from logitlab.report.recommendations import advise
 
 PROXY = (
     "; R² (class separation) is a proxy: features with a lower one transferred better in the papers, "
@@ -61,6 +63,56 @@ def test_a_head_that_has_not_learnt_serves_no_transfer(make: SimpleNamespace) ->
     assert lines[0].startswith("for accuracy take a (91.00")
     assert lines[3].startswith("for transfer take b (R² 0.510")
     assert lines[3].endswith("; left out, with less than 90% of the best accuracy: collapsed")
+
+
+def test_a_head_that_learnt_alone_has_no_rival_in_transfer(make: SimpleNamespace) -> None:
+    records = [
+        *make.head("a", accuracy=[0.9, 0.91], class_separation=[0.7, 0.71]),
+        *make.head("dead", accuracy=[0.1, 0.2], class_separation=[0.1, 0.1]),
+    ]
+    assert recommendations(records)[3] == (
+        "for transfer: only a learnt enough to be compared (R² 0.705 ± 0.005, accuracy 90.50 ± 0.50 %)"
+        + PROXY
+        + "; left out, with less than 90% of the best accuracy: dead"
+    )
+    records += make.head("b", accuracy=[0.9, 0.91], class_separation=[None, None])
+    assert recommendations(records)[3].startswith("for transfer: of the heads that learnt enough only a was measured")
+
+
+def freeze(record: dict[str, Any], backbone: str = "small_cnn") -> dict[str, Any]:
+    config = record["config"]
+    backbone_config = {**config["backbone"], "name": backbone}
+    training = {**config["training"], "freeze_backbone": True}
+    identity = f"{record['identity']}{backbone}"
+    return {**record, "identity": identity, "config": {**config, "backbone": backbone_config, "training": training}}
+
+
+def test_a_frozen_backbone_transfers_alike_whatever_the_head(make: SimpleNamespace) -> None:
+    records = [
+        *make.head("a", accuracy=[0.9, 0.91, 0.92], class_separation=[0.5, 0.5001, 0.5]),
+        *make.head("b", accuracy=[0.9, 0.91, 0.92], class_separation=[0.5, 0.5, 0.5]),
+    ]
+    lines = recommendations([freeze(record) for record in records])
+    assert lines[-1] == "for transfer: the backbone is frozen and transfers alike whatever the head"
+    assert len(lines) == 4
+    # Two frozen backbones have features of their own, and so has a head that was trained with its backbone.
+    others = make.head("c", accuracy=[0.9, 0.91, 0.92])
+    for mixed in (others, [freeze(record, "mlp") for record in others]):
+        assert "frozen" not in recommendations([*(freeze(record) for record in records), *mixed])[-1]
+
+
+def test_advice_says_what_its_line_rests_on(make: SimpleNamespace) -> None:
+    records = [
+        *make.head("a", accuracy=[0.9, 0.91, 0.92], class_separation=[0.7, 0.71, 0.72]),
+        *make.head("dead", accuracy=[0.1, 0.1, 0.1]),
+    ]
+    advice = advise(records)
+    assert [each.line for each in advice] == recommendations(records)
+    assert [(each.purpose, each.key, each.taken) for each in advice][::3] == [
+        ("accuracy", "accuracy", "a"),
+        ("transfer", "class_separation", None),
+    ]
+    assert (advice[0].compared, advice[3].compared) == (("a", "dead"), ("a",))
 
 
 def test_a_constant_head_is_called_worse_than_a_constant_better_one(make: SimpleNamespace) -> None:

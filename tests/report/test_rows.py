@@ -45,7 +45,7 @@ def test_failures_are_kept_apart_on_one_line(make: SimpleNamespace) -> None:
 @pytest.mark.parametrize(("error", "said"), [({}, "no reason given"), ({"kind": "KeyError"}, "KeyError")])
 def test_a_failure_without_a_message(make: SimpleNamespace, error: dict[str, str], said: str) -> None:
     record = {**make.failure("softmax", 0), "error": error}
-    assert group_by_head([record])[0].trials == (Trial(0, {}, said),)
+    assert group_by_head([record])[0].trials == (Trial("softmaxNone0", 0, {}, said),)
 
 
 def test_recipes_that_share_a_head_get_rows_of_their_own(make: SimpleNamespace) -> None:
@@ -71,6 +71,13 @@ def test_two_data_sets_are_refused(make: SimpleNamespace) -> None:
     other["config"]["data_fingerprint"] = "cd" * 32
     with pytest.raises(InputError, match="one data set.*Got 2"):
         group_by_head([make.record("softmax", 0), other])
+
+
+def test_a_row_knows_its_trials_and_what_they_share(make: SimpleNamespace) -> None:
+    (row,) = group_by_head([make.record("softmax", 1), make.record("softmax", 0)])
+    assert [trial.identity for trial in row.trials] == ["softmaxNone0", "softmaxNone1"]
+    assert row.config["training"] == {"epochs": 30, "learning_rate": 0.05}
+    assert "seed" not in row.config
 
 
 def test_no_records() -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 
 import numpy
 import pytest
@@ -163,7 +164,27 @@ def test_a_head_without_probabilities_answers_by_its_largest_logit(make_checkpoi
     with pytest.raises(InputError, match="finite"):
         predictor.predict(images, threshold=math.inf)
     write_validation(folder, [0.9, 0.8], [1, 0])
-    assert predictor.choose_threshold(precision=0.9).value == pytest.approx(9)
+    chosen = predictor.choose_threshold(precision=0.9)
+    assert chosen.value == pytest.approx(9)
+    assert "on the max logit" in str(chosen)
+    assert str(predictor.choose_threshold(-2.5)) == " Accepted from a max logit of -2.5."
+
+
+def test_the_printed_threshold_makes_the_same_decisions(make_checkpoint, write_validation, images):
+    folder, _ = make_checkpoint()
+    predictor = Predictor.load(folder)
+    confidences = sorted(answer.confidence for answer in predictor.predict(images))
+    for index, boundary in enumerate(confidences):
+        write_validation(folder, confidences, [confidence >= boundary for confidence in confidences])
+        words = str(predictor.choose_threshold(precision=0.999))
+        printed = float(re.search(r"Threshold (\S+) on the confidence", words)[1])
+        accepted = sum(answer.accepted for answer in predictor.predict(images, threshold=printed))
+        assert accepted == len(images) - index
+        assert "Warning: 5 images are too few" in words
+    write_validation(folder, [1.0] * 40, [1] * 40)
+    sure = predictor.choose_threshold(precision=0.9)
+    assert "Warning" not in str(sure)
+    predictor.check_threshold(sure.value)
 
 
 def by_hand_logits(model, path):
@@ -194,7 +215,11 @@ def test_what_is_no_checkpoint_is_said(make_checkpoint, tmp_path):
         Predictor.load(tmp_path)
     (tmp_path / "study" / "trials").mkdir(parents=True)
     folder.rename(tmp_path / "study" / "trials" / "one")
-    with pytest.raises(RecordError, match="the folder of a study. Give one of its trials: '.*one'"):
+    # With one trial there is no doubt which is meant.
+    assert Predictor.load(tmp_path / "study").folder == tmp_path / "study" / "trials" / "one"
+    folder, _ = make_checkpoint()
+    folder.rename(tmp_path / "study" / "trials" / "two")
+    with pytest.raises(RecordError, match="the folder of a study. Give one of its trials: '.*one' or one of 1 more"):
         Predictor.load(tmp_path / "study")
     folder, _ = make_checkpoint()
     weights = folder / "model.safetensors"
@@ -204,7 +229,10 @@ def test_what_is_no_checkpoint_is_said(make_checkpoint, tmp_path):
     folder, _ = make_checkpoint()
     other, _ = make_checkpoint("other", side=16)
     (other / "model.safetensors").replace(folder / "model.safetensors")
-    with pytest.raises(RecordError, match="does not fit"):
+    fault = (
+        r"does not fit 'model.json'.*: 1 have another shape, first 'backbone\..*weight': 16 x 768 instead of 16 x 192\."
+    )
+    with pytest.raises(RecordError, match=fault):
         Predictor.load(folder)
 
 

@@ -1,11 +1,12 @@
 """The threshold for a precision against a search of every threshold."""
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from logitlab.config.errors import InputError
-from logitlab.statistics import threshold_for_precision, wilson_interval
+from logitlab.statistics import short_threshold, threshold_for_precision, wilson_interval
 
 
 def search(scores, hits, precision):
@@ -53,3 +54,10 @@ def test_wilsons_interval_is_scipys(hits, count):
 def test_no_answers_have_no_interval():
     with pytest.raises(InputError, match="Got none"):
         wilson_interval(0, 0)
+
+
+@given(st.floats(-1e6, 1e6, width=32))
+def test_a_short_threshold_parts_the_same_float32_numbers(value):
+    below = float(numpy.nextafter(numpy.float32(value), numpy.float32("-inf")))
+    printed = float(f"{short_threshold(value):.9g}")
+    assert below < printed <= value

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_at_random.py"
-SMALL = ["digits", "--head=softmax", "--head=cosine_ls", "--seeds=1", "--backbone=mlp", "--train-limit=200"]
+SMALL = ["digits", "--head=softmax", "--head=cosine_ls", "--seeds=1", "--train-limit=300"]
 # Pictures and strange images take seconds a run and are not what is at stake.
 SMALL += ["--no-report", "--ood=none"]
 
@@ -18,7 +18,7 @@ def test_three_kills_change_nothing(capsys):
     specification = importlib.util.spec_from_file_location("kill_at_random", SCRIPT)
     script = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(script)
-    code = script.main(["3", "--seed=1", "--epochs=6", "--", *SMALL, "--workers=1", "--ema-decay=0.9"])
+    code = script.main(["3", "--seed=1", "--epochs=10", "--", *SMALL, "--workers=1", "--ema-decay=0.9"])
     shown = capsys.readouterr().out
     assert code == 0, shown
     assert shown.count("kill ") == 3

@@ -86,6 +86,20 @@ def test_finished_trials_are_measured_without_training(train, diary, monkeypatch
 
 
 @pytest.mark.slow
+def test_a_trial_that_is_trained_again_is_measured_again(train, tmp_path):
+    train(ood=["noise"], seeds=1)
+    for folder in (tmp_path / "runs" / "trials").iterdir():
+        (folder / "record.json").unlink()
+        for measured in (folder / "ood").glob("*.json"):
+            measured.write_text(measured.read_text().replace('"max_logit_ap": 0.', '"max_logit_ap": 0.1'))
+    stale = {path: path.read_text() for path in (tmp_path / "runs").rglob("ood/*.json")}
+    again = train(ood=["noise"], seeds=1)
+    here = train(ood=["noise"], seeds=1, out=tmp_path / "other")
+    assert [record["ood"] for record in again.records] == [record["ood"] for record in here.records]
+    assert all(path.read_text() != text for path, text in stale.items())
+
+
+@pytest.mark.slow
 def test_workers_measure_like_this_process(train, tmp_path, diary):
     train(ood=["none"], seeds=1)
     diary.events.clear()

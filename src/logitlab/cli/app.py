@@ -12,15 +12,20 @@ from .evaluate import evaluate
 from .export_records import export_records
 from .heads import heads
 from .predict import predict
+from .single import SingleValues
 from .train import train
 
 app = typer.Typer(name="logitlab", add_completion=False, pretty_exceptions_enable=False)
-app.command(name="compare")(compare)
-app.command(name="train")(train)
-app.command(name="evaluate")(evaluate)
-app.command(name="predict")(predict)
-app.command(name="heads")(heads)
-app.command(name="export-records")(export_records)
+_COMMANDS = {
+    "compare": compare,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "heads": heads,
+    "export-records": export_records,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(name=_name, cls=SingleValues)(_command)
 
 
 def _show_version(wanted: bool) -> None:

@@ -16,7 +16,10 @@ from .compare import compare
 def evaluate(
     checkpoint: Annotated[
         Path,
-        typer.Argument(help="A folder with model.safetensors and model.json, for instance a trial's.", metavar="CKPT"),
+        typer.Argument(
+            help="A folder with model.safetensors and model.json: a trial's, or what train --out made of one trial.",
+            metavar="CKPT",
+        ),
     ],
     data: Annotated[str, typer.Argument(help="As for 'logitlab compare', with the classes of the checkpoint.")],
     part: Annotated[

@@ -28,6 +28,9 @@ def export_records(
 ) -> None:
     """Write the records of a study as a table for other programs.
 
+    Values are written as they are: a spreadsheet may take a name that begins with =, +, - or @ for a formula, so
+    import columns of names as text.
+
     Exit code: 0; 2 for faults of the input.
     """
     from ..studies.export import export_study

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from ..config.errors import ConfigurationError, LogitLabError
+from ..config.names import printable
 from ..config.torchrun import torchrun_launch
 
 FAULT = 2  # the exit code of a command that was called wrongly, as of every POSIX tool
@@ -21,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows ``logitlab``; None takes the process's own.
 
     Returns:
-        the exit code: 0 for success, 1 when trials failed, 2 for faults of the input, 130 for Ctrl-C, 143 for
-        SIGTERM.
+        the exit code: 0 for success, 1 when trials failed, 2 for faults of the input and output that cannot be
+        written, 130 for Ctrl-C, 143 for SIGTERM.
     """
     for stream in (sys.stdout, sys.stderr):
         # κ, ± and R² must not end a study on a terminal that cannot show them.
@@ -33,7 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Of several processes that train together one tells; a fault is told by whoever meets it.
         helps = launch is not None and launch.rank > 0
         with contextlib.redirect_stdout(io.StringIO()) if helps else contextlib.nullcontext():
-            return _run(arguments)
+            code = _run(arguments)
+            # Now, and not when Python exits: a full disk is told in words.
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return code
     except ConfigurationError as fault:
         return _say(*fault.faults)
     except LogitLabError as fault:
@@ -41,9 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _say("Interrupted.", code=INTERRUPTED)
     except BrokenPipeError:
-        # The reader (`head`, `less`) has seen enough; Python would complain when it flushes at exit.
-        sys.stdout = None
+        # The reader (`head`, `less`) has seen enough.
+        _abandon(sys.stdout)
         return 1
+    except OSError as fault:
+        return _say(_refusal(fault))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -70,13 +79,36 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _usage(fault: Exception) -> str:
     text = " ".join(str(fault.format_message()).split())  # type: ignore[attr-defined]
+    if text.startswith("Missing") and getattr(getattr(fault, "param", None), "name", None) == "head":
+        text += " 'logitlab heads' lists them."
     context = getattr(fault, "ctx", None)
     path = "logitlab" if context is None else context.command_path
     end = "" if text.endswith((".", "?", ")")) else "."
     return f"{text}{end} See '{path} --help'."
 
 
+def _refusal(fault: OSError) -> str:
+    """Say what the system refused: a file that it names, or to take what is written."""
+    reason = fault.strerror or str(fault) or type(fault).__name__
+    if fault.filename is not None:
+        return f"Cannot use '{printable(str(fault.filename))}': {reason}."
+    # It may keep what it could not write, and fail with it once more at exit.
+    _abandon(sys.stdout)
+    return f"Cannot write the output: {reason}. Make room, or send it elsewhere."
+
+
+def _abandon(stream: TextIO) -> None:
+    """Let a stream that takes nothing more be; Python would complain when it flushes it at exit."""
+    if stream is not sys.__stdout__:
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 def _say(*faults: str, code: int = FAULT) -> int:
-    for fault in faults:
-        sys.stderr.write(f"logitlab: {' '.join(fault.split())}\n")
+    # Where nothing can be said the code says it.
+    with contextlib.suppress(OSError):
+        for fault in faults:
+            sys.stderr.write(f"logitlab: {' '.join(fault.split())}\n")
     return code

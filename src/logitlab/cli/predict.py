@@ -18,7 +18,10 @@ from .compare import compare
 def predict(
     checkpoint: Annotated[
         Path,
-        typer.Argument(help="A folder with model.safetensors and model.json, for instance a trial's.", metavar="CKPT"),
+        typer.Argument(
+            help="A folder with model.safetensors and model.json: a trial's, or what train --out made of one trial.",
+            metavar="CKPT",
+        ),
     ],
     images: Annotated[
         list[str], typer.Argument(help="Files, folders (with all below them) and patterns such as 'photos/**/*.jpg'.")
@@ -26,16 +29,16 @@ def predict(
     reject_below: Annotated[
         float | None,
         typer.Option(
-            help="Reject answers of less than this confidence: the largest probability, or, for a head that has none "
-            "(squared_error), the largest logit.",
-            metavar="FLOAT > 0, < 1",
+            help="Reject answers of less than this: the largest probability, a number between 0 and 1; for a head "
+            "without probabilities (squared_error) the largest logit, any number.",
+            metavar="FLOAT",
         ),
     ] = None,
     reject_for_precision: Annotated[
         float | None,
         typer.Option(
             help="Choose the lowest threshold at which accepted answers about the validation images are right this "
-            "often. An estimate, a little optimistic, for images like those.",
+            "often. An estimate, a little optimistic, for images like those; 30 of them at the least.",
             metavar="FLOAT > 0, < 1",
         ),
     ] = None,
@@ -56,9 +59,11 @@ def predict(
     """Say of each image which class it shows, how surely, and whether to accept the answer.
 
     Images are converted and resized as in training. The columns are path, class, probability (max_logit for a head
-    without probabilities), accepted (accept or reject) and error.
+    without probabilities), accepted (accept or reject) and error. Names of files and classes are written as they
+    are: a spreadsheet may take one that begins with =, +, - or @ for a formula, so import those columns as text.
 
-    Exit code: 0; 1 when an image could not be read (the others are answered); 2 for faults of the input.
+    Exit code: 0; 1 when an image could not be read (the others are answered); 2 when none could, and for faults of
+    the input.
     """
     if reject_below is not None and reject_for_precision is not None:
         raise ConfigurationError("Give --reject-below or --reject-for-precision, not both.")
@@ -69,7 +74,9 @@ def predict(
 
     import_plugins(shared["plugin"] or ())
     predictor = Predictor.load(checkpoint, device=read_device(shared["device"]), batch_size=batch_size)
-    threshold = predictor.choose_threshold(reject_below, reject_for_precision)
+    threshold = predictor.choose_threshold(
+        reject_below, reject_for_precision, called=("--reject-below", "--reject-for-precision")
+    )
     paths = list_images(images)
     with ExitStack() as stack:
         target = sys.stdout if output is None else stack.enter_context(whole_file(output))
@@ -82,4 +89,4 @@ def predict(
         )
     sys.stderr.write(f"{summary}{threshold}\n")
     if summary.unreadable:
-        raise typer.Exit(1)
+        raise typer.Exit(1 if summary.answered else 2)

@@ -23,6 +23,7 @@ class Lines:
     Attributes:
         total: trials of the study.
         finished: trials that have a record, those of earlier runs included.
+        failed: trials of this run that failed.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -30,6 +31,7 @@ class Lines:
         self._ended = 0
         self.total = 0
         self.finished = 0
+        self.failed = 0
 
     def prepare(self) -> None:
         """Say nothing: faults come before anything else."""
@@ -53,9 +55,13 @@ class Lines:
     def trial_ended(self, trial: TrialConfig, record: Mapping[str, Any]) -> None:
         """Say what the trial measured, or why it failed."""
         self._ended += 1
+        self.failed += "error" in record
         self.finished += "error" not in record
         width = len(str(self.total))
         self._line(f"[{self._ended:{width}}/{self.total}] {label(trial)}: {outcome(record)}")
+
+    def reporting(self) -> None:
+        """Say nothing: the end is near."""
 
     def stop(self) -> None:
         """Say nothing."""
@@ -126,6 +132,12 @@ class Bars(Lines):
             # Epochs that early stopping or a failure saved.
             self._progress.advance(self._study, left)
         super().trial_ended(trial, record)
+
+    def reporting(self) -> None:
+        """Show that something goes on when the trials are over."""
+        self._progress.stop()
+        self._status.update("writing the report")
+        self._status.start()
 
     def stop(self) -> None:
         """Take the bars away."""

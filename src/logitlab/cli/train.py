@@ -65,18 +65,19 @@ def train(
 
     shared["plugins"] = shared.pop("plugin") or ()
     shared["ood"] = shared["ood"] or None
+    reporter = create_reporter(sys.stderr)
     try:
-        trained = run(data, head=head, seed=seed, progress=create_reporter(sys.stderr), **shared, **training)
+        trained = run(data, head=head, seed=seed, progress=reporter, **shared, **training)
     except KeyboardInterrupt as interrupt:
         sys.stderr.write("logitlab: Interrupted. The same command continues after the last finished epoch.\n")
         raise typer.Exit(getattr(interrupt, "exit_code", 130)) from None
     except TrialError as fault:
-        sys.stderr.write(f"logitlab: {fault}\n")
+        # The line of the trial has said it already.
+        if not reporter.failed:
+            sys.stderr.write(f"logitlab: {fault}\n")
         raise typer.Exit(1) from None
     folder = printable(str(trained.folder.resolve()))
-    width = max(map(len, trained.numbers), default=0)
-    for name, value in trained.numbers.items():
-        sys.stdout.write(f"{name:<{width}} {value:.4g}\n")
     sys.stdout.write(
+        f"{trained.to_text()}"
         f"Took {trained.seconds:.1f} s. Model card: README.md in the folder of the checkpoint:\n{folder}\n"
     )

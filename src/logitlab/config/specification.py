@@ -66,7 +66,8 @@ def parse_specification(text: str, kind: str = "head") -> Specification:
         key = key.strip()
         if not equals or not _KEY.fullmatch(key):
             wrong = f"{key}{equals}{rest}".split(",")[0]
-            raise ConfigurationError(f"Cannot read '{wrong}' in the {kind} '{text}'. {example}")
+            plain = f" timm's models go by their plain name: '{wrong}'." if (kind, name) == ("backbone", "timm") else ""
+            raise ConfigurationError(f"Cannot read '{wrong}' in the {kind} '{text}'.{plain} {example}")
         if key in parameters:
             raise ConfigurationError(f"The {kind} '{text}' sets '{key}' twice. Set it once.")
         try:

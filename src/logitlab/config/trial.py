@@ -41,10 +41,11 @@ class ComponentConfig(Configuration):
         name: its name in the registry.
         parameters: keyword arguments of its factory.
         module: for a user's head, the module whose import registers it; None for built-in ones.
-        source: for a user's head, the SHA-256 of the code that makes it, so that an edited head is a new trial.
+        source: for a user's head, the SHA-256 of the code that makes it, so that an edited head is a new trial; for
+            a backbone that starts from a file of weights, the SHA-256 of that file.
         resolved: all that the parameters stand for, presets and defaults included; None where nothing is known
             beyond them. The identity of a trial rests on it: ``cosine`` and ``cosine:tau=0.05`` are one trial,
-            and a preset whose numbers change makes another.
+            and a preset whose numbers change makes another. Where a file of weights lies is left out.
     """
 
     name: str

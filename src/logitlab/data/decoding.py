@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from logitlab.config.errors import DataError
 
-from .faults import one_line
+from .faults import UnreadableImageError, more_unreadable, one_line
 from .images import Source
 
 _GREY = frozenset({"1", "L", "LA"})
@@ -68,7 +69,8 @@ def read_header(path: str | Path) -> Header:
     """Read size and mode of an image file.
 
     Raises:
-        DataError: the file is no image, too large to be one in good faith, or has more than 8 bits a channel.
+        DataError: the file is no image, no regular file, too large to be an image in good faith, or has more than
+            8 bits a channel.
     """
     with _naming(path), Image.open(path) as image:
         # Pillow clips 16-bit and float images to 255 on conversion, which would leave them nearly white.
@@ -125,7 +127,7 @@ def decode_all(source: Source, channels: int, side: int) -> Tensor:
     """Decode every image of ``source`` into one tensor, uint8 ``[N, channels, side, side]``, in threads.
 
     Raises:
-        DataError: at least one image cannot be decoded; the message names the first and counts the others.
+        DataError: at least one image cannot be decoded; the message names the first few and counts them all.
     """
     pixels = torch.empty(len(source), channels, side, side, dtype=torch.uint8)
 
@@ -140,7 +142,7 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
     """Apply ``function`` to all items, in threads: reading files and decoding release the interpreter lock.
 
     Raises:
-        DataError: the first that ``function`` raised, with the number of the others.
+        DataError: the first that ``function`` raised, with the number of the others and the names of some.
     """
 
     def attempt(start: int) -> list[Result | DataError]:
@@ -159,7 +161,7 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
     if len(faults) == 1:
         raise faults[0]
     if faults:
-        raise DataError(f"{faults[0]} {len(faults) - 1} more cannot be read.")
+        raise DataError(f"{faults[0]} {more_unreadable(faults[1:])}")
     return [result for result in results if not isinstance(result, DataError)]
 
 
@@ -175,9 +177,19 @@ def refuse_bombs() -> Iterator[None]:
 def _naming(path: str | Path) -> Iterator[None]:
     """Turn every failure to read ``path`` into a DataError that names it."""
     try:
+        _check_regular(path)
         yield
+    except UnreadableImageError:
+        raise
     except UnidentifiedImageError:
-        raise DataError(f"Cannot read the image '{path}': it is empty, corrupt or no image. Replace it.") from None
+        raise UnreadableImageError(path, "it is empty, corrupt or no image") from None
     # A decoder that is fed damaged bytes raises nearly anything: OSError, SyntaxError, struct.error, ...
     except Exception as fault:
-        raise DataError(f"Cannot read the image '{path}': {one_line(fault)}. Replace it.") from fault
+        raise UnreadableImageError(path, one_line(fault)) from fault
+
+
+def _check_regular(path: str | Path) -> None:
+    """Refuse pipes, sockets and devices: whoever opens a pipe waits until somebody writes into it, maybe for ever."""
+    # A buffer of bytes serves as well.
+    if isinstance(path, (str, Path)) and not stat.S_ISREG(Path(path).stat().st_mode):
+        raise UnreadableImageError(path, "it is no regular file")

@@ -3,11 +3,49 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from logitlab.config.errors import DataError
 
 _ADVICE = "pass --image-size N (image_size=N) to resize them to N x N"
+# Of many images that cannot be read so many are named, the first one with its reason.
+_NAMED = 5
+
+
+class UnreadableImageError(DataError):
+    """An image file that cannot be read.
+
+    Args:
+        path: the file.
+        reason: why, without a full stop.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"Cannot read the image '{path}': {reason}. Replace it.")
+        self.path = path
+        self._reason = reason
+
+    def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[str | Path, str]]:
+        """Keep the file when a worker process sends the error home."""
+        return type(self), (self.path, self._reason)
+
+
+def more_unreadable(faults: Sequence[DataError]) -> str:
+    """Say how many further images cannot be read, and name the first of them.
+
+    >>> more_unreadable([UnreadableImageError(f"{number}.png", "it is empty") for number in range(6)])
+    "6 more cannot be read: '0.png', '1.png', '2.png', '3.png' and 2 others."
+    """
+    paths = [fault.path for fault in faults if isinstance(fault, UnreadableImageError)]
+    named = [f"'{path}'" for path in paths[: _NAMED - 1]]
+    left = len(faults) - len(named)
+    others = f" and {left} other{'' if left == 1 else 's'}" if left else ""
+    names = f": {', '.join(named)}{others}" if named else ""
+    return f"{len(faults)} more cannot be read{names}."
 
 
 def one_line(fault: BaseException) -> str:

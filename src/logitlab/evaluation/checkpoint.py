@@ -20,11 +20,13 @@ from logitlab.data import DataSet, Images, load_data, load_ood, prepare_batch, s
 from logitlab.data.channels import match_channels
 from logitlab.heads import Classifier
 from logitlab.models import ModelDescription, load_checkpoint
+from logitlab.records import OodSource, distinct_sources
 from logitlab.serving import find_checkpoint, record_beside
 
 from .collecting import Outputs, collect, collect_confidence, collect_features
 from .measuring import MEASURES, measure
 from .ood import ood_measures
+from .table import measures_text
 
 PARTS = ("test", "validation", "train", "all")
 
@@ -77,20 +79,21 @@ class CheckpointMeasures:
 
     def to_text(self) -> str:
         """Return a line a measure: name, value, convention."""
-        lines = [f"{self.head} on {self.data}: {self.images} images ({self.part})"]
-        if self.part in ("train", "all") and self.same_data:
-            lines.append("The model was trained on these images, or some of them: the numbers flatter it.")
-        for name, found in self.measures.items():
-            if found is None:
-                lines.append(f"{name:<17} {'–':>9}  not defined for this head or these answers")
-            else:
-                where = f" ({found.split}, n = {found.n})" if (found.split, found.n) != (self.part, self.images) else ""
-                lines.append(f"{name:<17} {found.value:>9.4f}  {found.convention}{where}")
-                lines += [f"{'':<17} {'':>9}  warning: {warning}" for warning in found.warnings]
-        for name, measures in self.ood.items():
-            shown = [f"{key} {'–' if value is None else f'{value:.4f}'}" for key, value in measures.items()]
-            lines.append(f"{printable(name)}: {', '.join(shown)}")
-        return "\n".join(lines) + "\n"
+        defined = {name: found for name, found in self.measures.items() if found is not None}
+        flattered = self.part in ("train", "all") and self.same_data
+        remark = "The model was trained on these images, or some of them: the numbers flatter it."
+        return measures_text(
+            f"{self.head} on {self.data}: {self.images} images ({self.part})",
+            {name: None if found is None else found.value for name, found in self.measures.items()},
+            ood=self.ood,
+            where={
+                name: f"{found.split}, n = {found.n}"
+                for name, found in defined.items()
+                if (found.split, found.n) != (self.part, self.images)
+            },
+            warnings={name: found.warnings for name, found in defined.items()},
+            remarks=[remark] if flattered else (),
+        )
 
 
 def evaluate_checkpoint(
@@ -109,7 +112,7 @@ def evaluate_checkpoint(
     trial: on the data of the trial the test part gives the record's numbers again.
 
     Args:
-        checkpoint: a folder with ``model.safetensors`` and ``model.json``.
+        checkpoint: a folder with ``model.safetensors`` and ``model.json``, or that of a study with one trial.
         data: as in ``load_data``; the classes must be those of the checkpoint.
         part: ``"test"``, ``"validation"``, ``"train"``, or ``"all"`` of them.
         image_size: side to which images are resized; None for what the trial did.
@@ -133,7 +136,12 @@ def evaluate_checkpoint(
     loaded = load_data(str(data), image_size=image_size or source.image_size, root=data_root)
     check_fit(description, loaded, folder)
     shape = {"channels": description.channels, "image_size": description.image_size}
-    strange = [load_ood(name, root=data_root, **shape) for name in ood]
+    strange: dict[str, Images] = {}
+    sources = []
+    for name in ood:
+        found_set = load_ood(name, root=data_root, **shape)
+        strange.setdefault(found_set.fingerprint, found_set.images)
+        sources.append(OodSource(name, found_set.name, found_set.fingerprint))
     split = split_data(loaded, source)
     options = _options(model, description, config.get("training", {}), device)
     if part == "all":
@@ -158,7 +166,8 @@ def evaluate_checkpoint(
         same_data=None if record is None else config.get("data_fingerprint") == loaded.fingerprint,
         measures={name: _located(found.get(name), part) for name in MEASURES},
         ood={
-            source.name: ood_measures(test, collect_confidence(model, source.images, **options)) for source in strange
+            each.title: ood_measures(test, collect_confidence(model, strange[each.fingerprint], **options))
+            for each in distinct_sources(sources)
         },
     )
 

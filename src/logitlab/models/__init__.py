@@ -6,9 +6,11 @@ from .factory import create_backbone, list_backbones
 from .resnet_cifar import ResNetCifar
 from .small import Mlp, SmallCnn
 from .timm_backbone import TimmBackbone
+from .weight_file import WEIGHT_FILE, weight_file_digest
 
 __all__ = [
     "CHECKPOINT_VERSION",
+    "WEIGHT_FILE",
     "Backbone",
     "Mlp",
     "ModelDescription",
@@ -19,4 +21,5 @@ __all__ = [
     "list_backbones",
     "load_checkpoint",
     "save_checkpoint",
+    "weight_file_digest",
 ]

@@ -17,6 +17,8 @@ from logitlab.heads import Classifier, create_head
 from logitlab.records import write_json_atomic
 
 from .factory import create_backbone
+from .loading import load_weights
+from .weight_file import WEIGHT_FILE
 
 CHECKPOINT_VERSION: Final = 1
 
@@ -98,8 +100,8 @@ def save_checkpoint(folder: Path | str, model: Classifier, description: ModelDes
 def load_checkpoint(folder: Path | str, *, backbone: nn.Module | None = None) -> tuple[Classifier, ModelDescription]:
     """Build the model that :func:`save_checkpoint` wrote, on the CPU and in evaluation mode.
 
-    Nothing is downloaded, and no code from the files runs. A head of your own must be registered before:
-    import the module that registers it.
+    Nothing is downloaded, no file but the two is opened, and no code from them runs. A head of your own must be
+    registered before: import the module that registers it.
 
     Args:
         folder: the folder with ``model.safetensors`` and ``model.json``.
@@ -111,9 +113,6 @@ def load_checkpoint(folder: Path | str, *, backbone: nn.Module | None = None) ->
     Raises:
         RecordError: a file is missing or damaged, or it does not fit the model that it describes.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_model
-
     folder = Path(folder)
     description = read_description(folder)
     weights = folder / WEIGHTS_FILE
@@ -125,22 +124,15 @@ def load_checkpoint(folder: Path | str, *, backbone: nn.Module | None = None) ->
         module = description.head.module
         advice = f" Import the module '{module}' first: it registers the head." if module else ""
         raise RecordError(f"Cannot build the model of '{folder}': {fault}{advice}") from fault
-    try:
-        load_model(model, str(weights))
-    except (SafetensorError, OSError) as fault:
-        raise RecordError(f"Cannot read '{weights}': {fault}. Copy or train the model again.") from fault
-    except RuntimeError as fault:
-        detail = " ".join(str(fault).split())
-        raise RecordError(f"'{weights}' does not fit '{DESCRIPTION_FILE}' beside it: {detail}") from fault
+    load_weights(model, weights)
     return model.eval(), description
 
 
 def _build(description: ModelDescription, backbone: nn.Module | None) -> Classifier:
     if backbone is None:
-        parameters = dict(description.backbone.parameters)
-        if "pretrained" in parameters:
-            # The weights come from the checkpoint.
-            parameters["pretrained"] = False
+        # The weights come from the checkpoint: nothing is downloaded, and no other file that it names is opened.
+        given = description.backbone.parameters
+        parameters = {key: value for key, value in given.items() if key not in ("pretrained", WEIGHT_FILE)}
         backbone = create_backbone(
             description.backbone.name,
             channels=description.channels,

@@ -52,8 +52,8 @@ def create_backbone(
         name: ``"mlp"``, ``"small_cnn"``, ``"resnet_cifar"``, or any timm model.
         channels: channels of an image.
         image_size: height and width of an image, in pixels.
-        parameters: keyword arguments of the backbone, for instance ``{"depth": 32}`` for ``resnet_cifar`` or
-            ``{"pretrained": True}`` for a timm model.
+        parameters: keyword arguments of the backbone, for instance ``{"depth": 32}`` for ``resnet_cifar``, and
+            ``{"pretrained": True}`` or ``{"checkpoint_path": "weights.safetensors"}`` for a timm model.
         zero_init_last: start the last γ of each residual block at zero; backbones without such blocks and
             pretrained ones are not touched.
 

@@ -14,6 +14,10 @@ from logitlab.config.errors import ConfigurationError, ParameterError
 from logitlab.config.parameters import parameter_fault
 
 from .backbone import Backbone
+from .weight_file import check_weight_file, load_weight_file
+
+# Other ways to say which weights: neither a trial's identity nor a checkpoint could tell them apart.
+_REFUSED = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 
 
 class TimmBackbone(Backbone):
@@ -27,6 +31,7 @@ class TimmBackbone(Backbone):
         channels: channels of an image; timm adapts pretrained first layers to it.
         image_size: height and width of an image, in pixels; models of one fixed size are built for it.
         pretrained: load timm's weights. Their residual γ are kept as they are.
+        checkpoint_path: load the weights of this file instead; see :func:`~.weight_file.load_weight_file`.
         zero_init_last: start the last γ of each residual block at zero (W footnote 2), or at one.
         parameters: further keyword arguments of ``timm.create_model``, for instance ``drop_path_rate``.
 
@@ -35,8 +40,8 @@ class TimmBackbone(Backbone):
         num_features: D, the size of the features.
 
     Raises:
-        ConfigurationError: ``pretrained`` is no bool, timm refuses the parameters, the weights cannot be had, or
-            the model cannot take images of this size.
+        ConfigurationError: ``pretrained`` is no bool, timm refuses the parameters, the weights cannot be had or are
+            another model's, or the model cannot take images of this size.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class TimmBackbone(Backbone):
         image_size: int,
         *,
         pretrained: bool = False,
+        checkpoint_path: str | None = None,
         zero_init_last: bool = True,
         **parameters: Any,
     ) -> None:
@@ -55,6 +61,8 @@ class TimmBackbone(Backbone):
         if not isinstance(pretrained, bool):
             # On the command line "no" is a word like any other, and every word counts as true.
             raise ParameterError(parameter_fault(name, "pretrained", "true or false", pretrained))
+        _check_parameters(name, parameters, both=pretrained and checkpoint_path is not None)
+        file = None if checkpoint_path is None else check_weight_file(name, checkpoint_path)
         if timm.models.get_pretrained_cfg_value(name, "fixed_input_size"):
             parameters["img_size"] = image_size
         try:
@@ -72,12 +80,26 @@ class TimmBackbone(Backbone):
             ) from fault
         if not pretrained:
             _start_last_scales(self.model, zero=zero_init_last)
+        if file is not None:
+            load_weight_file(self.model, name, file, channels)
         self.num_features = _measure_features(self.model, name, channels, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``[B, channels, H, W]`` to features ``[B, D]``."""
         features: Tensor = self.model(images)
         return features
+
+
+def _check_parameters(name: str, parameters: dict[str, Any], *, both: bool) -> None:
+    if both:
+        raise ParameterError(f"The backbone '{name}' takes 'pretrained' or 'checkpoint_path', not both. Give one.")
+    for key in _REFUSED:
+        if key in parameters:
+            raise ParameterError(
+                f"The backbone '{name}' does not take '{key}'. Name timm's weights after a dot, as in "
+                "resnet18.a1_in1k:pretrained=true, or give a file with 'checkpoint_path'; the environment variable "
+                "HF_HOME says where downloads are kept."
+            )
 
 
 @contextmanager

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from .files import write_json_atomic
-from .ood import OOD_MEASURES, OodRecord, OodSource, has_ood, read_ood, read_ood_scores, write_ood
+from .ood import (
+    OOD_MEASURES,
+    OodRecord,
+    OodSource,
+    distinct_sources,
+    has_ood,
+    read_ood,
+    read_ood_scores,
+    write_ood,
+)
 from .outputs import MOST_LOGITS, OUTPUTS_FILE, read_arrays, read_outputs, write_arrays, write_outputs
 from .schema import FORMAT_VERSION, Failure, Record, read_failure, read_record, result_digest
 from .store import SNAPSHOT_FILE, Store
@@ -19,6 +28,7 @@ __all__ = [
     "OodSource",
     "Record",
     "Store",
+    "distinct_sources",
     "has_ood",
     "read_arrays",
     "read_failure",

@@ -11,7 +11,7 @@ from typing import IO, Any
 from ..config.errors import ConfigurationError, RecordError
 from ..config.names import printable
 from ..config.specification import Specification
-from .ood import OodRecord
+from .ood import OOD_FOLDER, OodRecord
 from .store import Store
 
 Row = dict[str, Any]
@@ -58,7 +58,7 @@ def ood_measures_of(folder: Path) -> dict[str, dict[str, Any]]:
         folder: of the trial.
     """
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted((folder / "ood").glob("*.json")):
+    for path in sorted((folder / OOD_FOLDER).glob("*.json")):
         try:
             record = OodRecord.model_validate_json(path.read_bytes())
         except (OSError, ValueError):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -62,10 +64,18 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     flush_folder(path.parent)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed; nobody may be writing in ``folder`` meanwhile."""
+def remove_leftovers(folder: Path, *, older_than: float = 0.0) -> None:
+    """Remove the temporary files of writers that were killed.
+
+    Args:
+        folder: where they may lie.
+        older_than: seconds that a file must have lain untouched; 0 only where nobody may be writing.
+    """
+    until = time.time() - older_than
     for leftover in folder.glob(f".*{LEFTOVER_SUFFIX}"):
-        leftover.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its writer has finished
+            if older_than == 0 or leftover.stat().st_mtime < until:
+                leftover.unlink()
 
 
 def flush_folder(folder: Path) -> None:

@@ -6,14 +6,15 @@ Such sets are no part of a trial's identity: they may be added to a study that i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
 from ..config.errors import RecordError
+from ..config.names import printable
 from ..config.validation import Configuration
 from .files import write_json_atomic
 from .outputs import read_arrays, write_arrays
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import numpy
 
 OOD_FORMAT_VERSION: Final = 1
+
+#: In a trial's folder, what holds the measures.
+OOD_FOLDER: Final = "ood"
 
 #: Keys of the measures: average precision and AUROC by either score, and what chance gives for the former.
 OOD_MEASURES: Final = (
@@ -48,6 +52,23 @@ class OodSource:
     name: str
     title: str
     fingerprint: str
+
+
+def distinct_sources(sources: Iterable[OodSource]) -> tuple[OodSource, ...]:
+    """Leave out what has the images of another set, and give those of one title their names as titles.
+
+    >>> first = OodSource("x/test", "test", "0" * 64), OodSource("y/test", "test", "1" * 64)
+    >>> [source.title for source in distinct_sources([*first, OodSource("x/test/", "test", "0" * 64)])]
+    ['x/test', 'y/test']
+    """
+    found: dict[str, OodSource] = {}
+    for source in sources:
+        found.setdefault(source.fingerprint, source)
+    titles = [source.title for source in found.values()]
+    return tuple(
+        source if titles.count(source.title) == 1 else replace(source, title=printable(source.name))
+        for source in found.values()
+    )
 
 
 class OodRecord(Configuration):
@@ -141,4 +162,4 @@ def has_ood(folder: Path, fingerprint: str) -> bool:
 
 def ood_path(folder: Path, fingerprint: str) -> Path:
     """Return where the measures on a set stand in the folder of a trial."""
-    return Path(folder) / "ood" / f"{fingerprint[:16]}.json"
+    return Path(folder) / OOD_FOLDER / f"{fingerprint[:16]}.json"

@@ -43,6 +43,8 @@ _FORMS: Final[dict[str, tuple[str, int, str]]] = {
     "example_pixels": ("uint8", 4, "K"),
     "example_kind": ("int8", 1, "K"),
 }
+# What numbers a class, from 0.
+_CLASSES: Final = ("labels", "predicted", "validation_labels", "validation_predicted")
 _OPTIONAL: Final = frozenset({"logits"})
 
 
@@ -63,24 +65,28 @@ def write_outputs(folder: Path, arrays: Mapping[str, numpy.ndarray]) -> None:
         arrays: the above, by name.
 
     Raises:
-        RecordError: an array is missing or has another dtype or shape.
+        RecordError: an array is missing, has another dtype or shape, or a class or place outside its range.
         OSError: the file system refuses; the temporary file is removed.
     """
-    fault = _fault(arrays)
+    fault = _fault(arrays, None)
     if fault:
         raise RecordError(f"Cannot write '{folder / OUTPUTS_FILE}': {fault}.")
     write_arrays(folder / OUTPUTS_FILE, arrays)
 
 
-def read_outputs(folder: Path) -> dict[str, numpy.ndarray]:
+def read_outputs(folder: Path, *, classes: int | None = None) -> dict[str, numpy.ndarray]:
     """Read what :func:`write_outputs` wrote into the folder of a trial.
 
+    Args:
+        folder: of the trial.
+        classes: how many classes there are, C; None checks against the logits, where they were kept.
+
     Raises:
-        RecordError: the file is missing, damaged, or lacks an array.
+        RecordError: the file is missing, damaged, lacks an array, or holds a class or place outside its range.
     """
     path = Path(folder) / OUTPUTS_FILE
     arrays = read_arrays(path)
-    fault = _fault(arrays)
+    fault = _fault(arrays, classes)
     if fault:
         raise RecordError(f"'{path}' is damaged: {fault}.")
     return arrays
@@ -124,8 +130,10 @@ def read_arrays(path: Path) -> dict[str, numpy.ndarray]:
         raise RecordError(f"Cannot read '{path}': {reason}.") from fault
 
 
-def _fault(arrays: Mapping[str, numpy.ndarray]) -> str | None:
+def _fault(arrays: Mapping[str, numpy.ndarray], classes: int | None) -> str | None:
     """Say what is wrong with the arrays, or None."""
+    import numpy
+
     lengths: dict[str, int] = {}
     for name, (dtype, dimensions, letter) in _FORMS.items():
         if name not in arrays:
@@ -137,4 +145,15 @@ def _fault(arrays: Mapping[str, numpy.ndarray]) -> str | None:
             return f"expected '{name}' as {dtype} of {dimensions} dimensions, got {array.dtype} {list(array.shape)}"
         if lengths.setdefault(letter, len(array)) != len(array):
             return f"expected '{name}' of length {lengths[letter]}, got {len(array)}"
+    if classes is None and "logits" in arrays:
+        classes = arrays["logits"].shape[1]
+    limits = {**dict.fromkeys(_CLASSES, classes), "example_index": lengths["N"]}
+    for name, limit in limits.items():
+        lowest, highest = (int(end(arrays[name], initial=0)) for end in (numpy.min, numpy.max))
+        if lowest < 0:
+            return f"expected '{name}' of at least 0, got {lowest}"
+        if limit is not None and len(arrays[name]) and highest >= limit:
+            return f"expected '{name}' below {limit}, got {highest}"
+    if len(arrays["example_pixels"]) and not all(arrays["example_pixels"].shape[1:]):
+        return f"expected 'example_pixels' with pixels, got {list(arrays['example_pixels'].shape)}"
     return None

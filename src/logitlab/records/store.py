@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from ..config.errors import RecordError
 from .files import remove_leftovers, write_json_atomic
+from .ood import OOD_FOLDER
+from .outputs import OUTPUTS_FILE
 from .schema import Failure, Record, read_failure, read_record, result_digest
+
+#: The model card of a trial whose model is used.
+CARD_FILE: Final = "README.md"
 
 #: Where a running trial keeps what it needs to go on; ``training`` writes and reads it.
 SNAPSHOT_FILE: Final = "snapshot.pt"
+
+_SECONDS_OF_A_WRITER = 60.0
 
 
 class Store:
@@ -102,15 +110,27 @@ class Store:
     def sweep(self, identity: str) -> None:
         """Remove what a killed writer left half-written, and the snapshot of a trial that is done.
 
-        Only for the process that holds the trial's claim, or for a trial that is done.
+        Only for the process that holds the trial's claim, or for a trial that is done: there somebody may be writing
+        what stands beside the record, and what is younger than a minute is left alone.
 
         Raises:
             OSError: the file system refuses.
         """
         folder = self.trial_folder(identity)
-        remove_leftovers(folder)
-        if self.is_done(identity):
+        done = self.is_done(identity)
+        remove_leftovers(folder, older_than=_SECONDS_OF_A_WRITER if done else 0)
+        if done:
             (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
+
+    def forget_measures(self, identity: str) -> None:
+        """Remove what stands beside the record of an earlier model of this trial, before it is trained again.
+
+        Only for the process that holds the trial's claim, when the record is gone or damaged.
+        """
+        folder = self.trial_folder(identity)
+        shutil.rmtree(folder / OOD_FOLDER, ignore_errors=True)
+        for name in (OUTPUTS_FILE, CARD_FILE):
+            (folder / name).unlink(missing_ok=True)
 
     def write_record(
         self, identity: str, config: dict[str, Any], result: dict[str, Any], provenance: dict[str, Any]

@@ -28,16 +28,20 @@ class SeedArtefacts:
     Attributes:
         record: its record.
         seed: its seed.
+        class_names: as the model knows them; empty where that cannot be read.
         outputs: arrays of ``outputs.npz``; None where they cannot be read.
         missing: why they cannot, in one sentence.
         strange: name of an OOD set → its scores, ``max_logit`` and ``feature_norm``.
+        measured: names of all OOD sets that it was measured on, in this call or an earlier one.
     """
 
     record: Record
     seed: int
+    class_names: tuple[str, ...]
     outputs: Mapping[str, numpy.ndarray] | None
     missing: str
     strange: Mapping[str, Mapping[str, numpy.ndarray]]
+    measured: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class HeadArtefacts:
         """Why there is no picture of the outputs."""
         if not self.seeds:
             return "No trial of this head has finished."
-        return f"No outputs of this head could be read. {self.seeds[0].missing}"
+        return "No outputs of this head could be read: the top of the page says why."
 
     def pooled(self, name: str) -> numpy.ndarray:
         """Return one array of all readable seeds, end to end; empty where there is none."""
@@ -95,24 +99,16 @@ def gather(records: Iterable[Record], root: Path) -> list[HeadArtefacts]:
         InputError: the records are of more than one data set.
     """
     every = list(records)
-    # Rows hold measures, not records: each record carries its place through the grouping as one more measure.
-    placed = [
-        {**record, "result": {**record["result"], "test": {**record["result"]["test"], "_place": float(place)}}}
-        if "error" not in record
-        else record
-        for place, record in enumerate(every)
+    by_identity = {str(record["identity"]): record for record in every}
+    store = Store(root)
+    return [
+        HeadArtefacts(index, head, tuple(_seed(by_identity[trial.identity], store) for trial in head.finished))
+        for index, head in enumerate(group_by_head(every))
     ]
-    store = Store(root)
-    found = []
-    for index, (head, numbered) in enumerate(zip(group_by_head(every), group_by_head(placed), strict=True)):
-        places = [int(trial.measures["_place"] or 0) for trial in numbered.finished]
-        found.append(HeadArtefacts(index, head, tuple(_seed(every[place], store) for place in places)))
-    return found
 
 
-def class_names(heads: Sequence[HeadArtefacts], root: Path) -> list[str]:
+def class_names(heads: Sequence[HeadArtefacts]) -> list[str]:
     """Return the names of the classes from the first model that has them, else their numbers."""
-    store = Store(root)
     most = 0
     for head in heads:
         for seed in head.seeds:
@@ -120,23 +116,25 @@ def class_names(heads: Sequence[HeadArtefacts], root: Path) -> list[str]:
                 most = max(most, 1 + int(seed.outputs["labels"].max()), 1 + int(seed.outputs["predicted"].max()))
     for head in heads:
         for seed in head.seeds:
-            description = _json(store.trial_folder(seed.record["identity"]) / "model.json")
-            names = description.get("class_names")
-            if isinstance(names, list) and len(names) >= most:
-                return [printable(str(name)) for name in names]
+            if len(seed.class_names) >= max(most, 1):
+                return list(seed.class_names)
     return [str(number) for number in range(most)]
 
 
 def _seed(record: Record, store: Store) -> SeedArtefacts:
     folder = store.trial_folder(record["identity"])
+    written = _json(folder / "model.json").get("class_names")
+    names = tuple(printable(str(name)) for name in written) if isinstance(written, list) else ()
     outputs, missing = None, ""
     try:
-        outputs = read_outputs(folder)
+        outputs = read_outputs(folder, classes=len(names) or None)
         # The largest array, which no picture needs.
         outputs.pop("logits", None)
     except RecordError as fault:
         missing = printable(str(fault))
-    return SeedArtefacts(record, int(record["config"]["seed"]), outputs, missing, _strange(record, folder / "ood"))
+    strange = _strange(record, folder / "ood")
+    measured = tuple(str(_json(path).get("name")) for path in sorted((folder / "ood").glob("*.json")))
+    return SeedArtefacts(record, int(record["config"]["seed"]), names, outputs, missing, strange, measured)
 
 
 def _strange(record: Record, folder: Path) -> dict[str, Mapping[str, numpy.ndarray]]:
@@ -150,7 +148,7 @@ def _strange(record: Record, folder: Path) -> dict[str, Mapping[str, numpy.ndarr
                 scores = read_arrays(path.with_suffix(".npz"))
             except RecordError:
                 continue
-            if all(score in scores and scores[score].ndim == 1 for score in SCORES):
+            if all(score in scores and scores[score].ndim == 1 and scores[score].dtype.kind == "f" for score in SCORES):
                 found[str(name)] = scores
     return {name: found[name] for name in asked if name in found}
 

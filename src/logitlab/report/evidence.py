@@ -8,18 +8,9 @@ from dataclasses import dataclass
 from logitlab.statistics import compare_to_best, mean_and_error, present
 
 from .artefacts import HeadArtefacts
-from .columns import COLUMNS, OOD_KEY, Column, write_estimate
-from .recommendations import learnt_heads
+from .columns import COLUMNS, Column, write_estimate
+from .recommendations import Advice
 
-# How the line of a purpose begins, which measure decides it, and which end of that measure is better.
-_PURPOSES = (
-    ("for accuracy", "accuracy", True),
-    ("for calibrated confidence", "nll", False),
-    ("for rejecting its own mistakes", "miss_ap", True),
-    ("for rejecting strange inputs", OOD_KEY, True),
-    ("for transfer", "class_separation", False),
-)
-_TRANSFER = "class_separation"
 _LEVEL = 0.05
 
 
@@ -51,8 +42,8 @@ class Recommendation:
     Attributes:
         purpose: the heading.
         sentence: the verdict.
-        measure: heading of the measure that decides; empty where it is not known.
-        evidence: a line a head, from the best mean to the worst.
+        measure: heading of the measure that decides, and which end comes first.
+        evidence: a line a head, from the best mean to the worst; empty where the measure says nothing.
         taken: place of the head to take; None where no difference was shown.
     """
 
@@ -63,40 +54,33 @@ class Recommendation:
     taken: int | None
 
 
-def with_evidence(lines: Sequence[str], heads: Sequence[HeadArtefacts]) -> list[Recommendation]:
-    """Put the numbers and the tests beside each line of :func:`~logitlab.report.recommendations`.
+def with_evidence(advice: Sequence[Advice], heads: Sequence[HeadArtefacts]) -> list[Recommendation]:
+    """Put the numbers and the tests beside each recommendation.
 
     Args:
-        lines: the recommendations.
-        heads: the heads of the same records.
+        advice: of the same records.
+        heads: the heads of these records.
     """
     found = []
     columns = {column.key: column for column in COLUMNS}
-    for line in lines:
-        known = next(((start, *rest) for start, *rest in _PURPOSES if line.startswith(start)), None)
-        if known is None:
-            purpose, sentence = _split(line)
-            found.append(Recommendation(purpose, sentence, "", (), None))
-            continue
-        start, key, higher = str(known[0]), str(known[1]), bool(known[2])
-        sentence = line.removeprefix(start).lstrip(": ")
-        # Features that tell no classes apart count for no transfer; the rule is the one of the recommendation.
-        learnt = learnt_heads({each.label: each.head for each in heads if each.seeds}) if key == _TRANSFER else None
-        compared = [each for each in heads if learnt is None or each.label in learnt]
-        against = _against(columns[key], compared, higher_is_better=higher)
-        taken = None
-        for each in against:
-            if sentence.startswith(begin := f"take {each.label} ("):
-                # The card names the head above the sentence.
-                figures, _, rest = sentence.removeprefix(begin).partition(")")
-                sentence, taken = figures + rest, each.index
-                break
+    places = {each.label: each.index for each in heads}
+    for each in advice:
+        sentence, taken = each.verdict, None
+        if each.taken is not None:
+            # The card names the head above the sentence.
+            figures, _, rest = sentence.removeprefix(f"take {each.taken} (").partition(")")
+            sentence, taken = figures + rest, places[each.taken]
+        heading = columns[each.key].heading
         found.append(
             Recommendation(
-                _capital(start.removeprefix("for ")),
+                _capital(each.purpose),
                 _capital(sentence),
-                f"{columns[key].heading}, {'highest' if higher else 'lowest'} first",
-                against,
+                f"{heading}, {'highest' if each.higher_is_better else 'lowest'} first",
+                _against(
+                    columns[each.key],
+                    [head for head in heads if head.label in each.compared],
+                    higher_is_better=each.higher_is_better,
+                ),
                 taken,
             )
         )
@@ -146,13 +130,6 @@ def _write_p(p: float) -> str:
     ('0.042', '< 0.001')
     """
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
-
-
-def _split(line: str) -> tuple[str, str]:
-    body = line.removeprefix("for ")
-    places = [place for mark in (" take ", ": ") if (place := body.find(mark)) > 0]
-    cut = min(places, default=len(body))
-    return _capital(body[:cut]), _capital(body[cut:].lstrip(": "))
 
 
 def _capital(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from logitlab.config.errors import InputError
 from logitlab.config.names import printable
 from logitlab.config.specification import Specification
-from logitlab.statistics import Rejection, threshold_for_precision
+from logitlab.statistics import Rejection, short_threshold, threshold_for_precision
 
 from .rendering import escape_markdown
 
@@ -136,7 +136,7 @@ def _calibration(
     found = [] if outputs is None else _rejections(outputs, "validation_confidence" if probabilities else None)
     if found:
         rows = [
-            f"| {100 * wanted:g} % | {choice.threshold:.6g} | {100 * choice.coverage:.1f} % | "
+            f"| {100 * wanted:g} % | {short_threshold(choice.threshold):.9g} | {100 * choice.coverage:.1f} % | "
             f"{100 * choice.precision:.2f} % ({100 * choice.interval[0]:.1f} to {100 * choice.interval[1]:.1f}) |"
             for wanted, choice in found
         ]

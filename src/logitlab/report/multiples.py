@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from logitlab.statistics import mean_and_error, present
@@ -16,17 +17,56 @@ if TYPE_CHECKING:
     import numpy
 
 
-def small_multiples(heads: Sequence[HeadArtefacts], names: Sequence[str]) -> dict[str, list[Any]]:
-    """Return the panels of which every head has its own."""
-    strange = strange_names(heads)
+@dataclass(frozen=True)
+class OwnPictures:
+    """The pictures of one head.
+
+    Attributes:
+        reliability: confidence against accuracy.
+        cosine: to the own class.
+        confusion: classes taken for each other.
+        strange: one a score, in the order of ``SCORES``; empty where no OOD set was measured.
+    """
+
+    reliability: Panel
+    cosine: Panel
+    confusion: Panel
+    strange: tuple[Panel, ...]
+
+    @property
+    def size(self) -> int:
+        """Roughly how many bytes of the page they take."""
+        return sum(panel.size for panel in (self.reliability, self.cosine, self.confusion, *self.strange))
+
+
+def own_pictures(head: HeadArtefacts, names: Sequence[str], strange: Sequence[str]) -> OwnPictures:
+    """Draw the pictures of one head.
+
+    Args:
+        head: with finished trials.
+        names: of the classes.
+        strange: the OOD sets of the page, from :func:`strange_names`.
+    """
+    return OwnPictures(
+        _reliability(head),
+        _cosine(head),
+        _confusion(head, names),
+        tuple(_ood(head, score, strange) for score in SCORES) if strange else (),
+    )
+
+
+def side_by_side(pictures: Sequence[OwnPictures], strange: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the panels of each kind, a head after the other."""
     return {
-        "reliability": [_reliability(head) for head in heads],
-        "cosines": [_cosine(head) for head in heads],
-        "confusions": [_confusion(head, names) for head in heads],
+        "reliability": [each.reliability for each in pictures],
+        "cosines": [each.cosine for each in pictures],
+        "confusions": [each.confusion for each in pictures],
         "ood_panels": [
-            (score.replace("_", " "), [_ood(head, score, strange) for head in heads]) for score in SCORES if strange
+            (score.replace("_", " "), [each.strange[place] for each in pictures])
+            for place, score in enumerate(SCORES)
+            if strange
         ],
-        "strange": strange,
+        "strange": list(strange),
     }
 
 
@@ -86,7 +126,8 @@ def _ood(head: HeadArtefacts, score: str, names: Sequence[str]) -> Panel:
             strange[name] = numpy.concatenate(found)
     if not strange:
         return Panel(head.label, words="The scores of the OOD sets could not be read.", series=head.index)
-    return figures.ood_scores(head.index, head.label, score, head.pooled(score), strange, names)
+    right = head.pooled("predicted") == head.pooled("labels")
+    return figures.ood_scores(head.index, head.label, score, head.pooled(score)[right], strange, names)
 
 
 def _remark(head: HeadArtefacts, key: str, heading: str) -> str:

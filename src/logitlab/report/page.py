@@ -17,8 +17,9 @@ from logitlab.records.files import write_atomic
 from .artefacts import class_names, gather
 from .evidence import with_evidence
 from .foot import configuration, head_parameters, remarks, versions
-from .recommendations import recommendations
+from .recommendations import advise
 from .rows import Record
+from .seal import is_current, seal, source_digest
 from .table import comparison_table
 
 if TYPE_CHECKING:
@@ -33,11 +34,19 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class _Detail:
-    """How much the page shows: thumbnails of each kind, their side, and heads with pictures of their own."""
+    """How much the page shows.
+
+    Attributes:
+        thumbnails: of each kind.
+        side: of a thumbnail, in pixels.
+        heads: how many heads have pictures of their own.
+        shared: which pictures are there that show all heads.
+    """
 
     thumbnails: int
     side: int
     heads: int
+    shared: tuple[str, ...] = ("dots", "curves", "classes")
 
 
 # Tried one after another until the page is small enough.
@@ -50,14 +59,18 @@ _DETAILS = (
     _Detail(4, 32, 12),
     _Detail(0, 32, 6),
     _Detail(0, 32, 0),
+    _Detail(0, 32, 0, shared=("dots", "classes")),
+    _Detail(0, 32, 0, shared=("dots",)),
+    _Detail(0, 32, 0, shared=()),
 )
 
 
 def write_report(records: Iterable[Record], root: Path | str, path: Path | str, *, title: str | None = None) -> Path:
     """Write the page of a comparison.
 
-    The same records and artefacts give the same bytes. What a trial did not leave (an older record, a failed head,
-    a head without probabilities) is said in words in its place.
+    The same records and artefacts give the same bytes; a page that was made from them already is left as it is.
+    What a trial did not leave (an older record, a failed head, a head without probabilities) is said in words in its
+    place.
 
     Args:
         records: finished and failed trials of one data set, as ``Comparison.records`` holds them; each may have
@@ -74,52 +87,49 @@ def write_report(records: Iterable[Record], root: Path | str, path: Path | str, 
         RecordError: so many heads that the page cannot be kept below ``MOST_BYTES``.
         OSError: the file system refuses.
     """
-    target = Path(path)
-    text = render(list(records), Path(root), title)
-    write_atomic(target, lambda file: file.write(text.encode("utf-8")))
+    every, target = list(records), Path(path)
+    source = source_digest(every, Path(root), title)
+    if not is_current(target, source):
+        content = seal(render(every, Path(root), title), source)
+        write_atomic(target, lambda file: file.write(content))
     return target
 
 
 def render(records: list[Record], root: Path, title: str | None = None) -> str:
     """Return the page as a text; arguments and errors as for :func:`write_report`."""
     # Pictures need NumPy and matplotlib, which nobody waits for who wants the table alone.
-    from . import multiples, sections
+    from . import sections
+    from .album import Album
 
     heads = gather(records, root)
-    names = class_names(heads, root)
+    names = class_names(heads)
     # A head without a finished trial is named with the failures and in the table; it has no pictures.
     trained = [head for head in heads if head.seeds]
+    environment = _environment()
+    page = environment.get_template("report.html")
     fixed: dict[str, Any] = {
         "title": _plain(title or f"Classifier heads on {_data_name(records)}"),
         "overview": sections.overview(records, heads, names),
         "heads": heads,
         "trained": trained,
-        "recommendations": with_evidence(recommendations(records), heads),
+        "recommendations": with_evidence(advise(records), heads),
         "table": sections.sortable(comparison_table(records), heads),
-        "dots": sections.dots(trained),
-        "curves": sections.curves(heads),
-        "classes": sections.classes(trained, names),
         "ood": sections.ood_table(trained),
         "failed": sections.failed(heads),
+        "unreadable": sections.unreadable(heads),
+        "remedy": sections.remedy(heads),
         "configuration": configuration(records),
         "head_parameters": head_parameters(heads),
         "versions": versions(records),
         "remarks": remarks(records),
+        **_inline(environment),
     }
-    environment = _environment()
-    panels: dict[int, dict[str, Any]] = {}
+    album = Album(heads, names)
     for detail in _DETAILS:
-        shown = trained[: detail.heads]
-        if len(shown) not in panels:
-            panels[len(shown)] = multiples.small_multiples(shown, names)
-        text = environment.get_template("report.html").render(
-            **fixed,
-            **panels[len(shown)],
-            examples=sections.examples(shown, names, detail.thumbnails, detail.side),
-            left_out=[head.label for head in trained[detail.heads :]],
-            **_inline(environment),
-        )
-        text = printable(text)
+        pictures = album.page(detail.thumbnails, detail.side, detail.heads, MOST_BYTES, shared=detail.shared)
+        if pictures is None:
+            continue
+        text = printable(page.render(**fixed, **pictures))
         if len(text.encode("utf-8")) < MOST_BYTES:
             return text
     raise RecordError(
@@ -156,11 +166,14 @@ def _inline(environment: Environment) -> dict[str, Any]:
     return {"style": Markup(style), "script": Markup(script), "policy": policy}
 
 
-def _breakable(label: str) -> Markup:
-    """Let a long specification end a line after a colon, a comma or a bracket; its parts are escaped."""
+def _breakable(text: str) -> Markup:
+    """Let a long name end a line after a colon, a comma, a bracket, an underscore or a point before a letter.
+
+    The parts are escaped.
+    """
     from markupsafe import Markup
 
-    return Markup("<wbr>").join(re.split(r"(?<=[:,\[])(?=.)", label))
+    return Markup("<wbr>").join(re.split(r"(?<=[:,\[_])(?=[^\s_])|(?<=\.)(?=[^\W\d])", text))
 
 
 def _data_name(records: list[Record]) -> str:

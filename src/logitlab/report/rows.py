@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from logitlab.config.errors import InputError
@@ -23,11 +23,13 @@ class Trial:
     """What one seed measured.
 
     Attributes:
+        identity: of the trial, which names its folder.
         seed: its seed.
         measures: key of a column → value, None where it is undefined; empty for a failed trial.
         failure: why the trial failed, in one line; None for a finished one.
     """
 
+    identity: str
     seed: int
     measures: Mapping[str, float | None]
     failure: str | None
@@ -41,11 +43,13 @@ class HeadRecords:
         label: the head as written on the command line; where two rows share it, followed by what differs.
         trials: its seeds, failed ones included.
         ood: names of the out-of-distribution sets of the study, the same for every row.
+        config: what the trials share: every setting but the seed and the place of the images.
     """
 
     label: str
     trials: tuple[Trial, ...]
     ood: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def finished(self) -> tuple[Trial, ...]:
@@ -87,7 +91,7 @@ def group_by_head(records: Iterable[Record]) -> list[HeadRecords]:
         )
     labels = _labels(configs)
     return [
-        HeadRecords(labels[key], tuple(sorted(found.values(), key=lambda trial: trial.seed)), ood)
+        HeadRecords(labels[key], tuple(sorted(found.values(), key=lambda trial: trial.seed)), ood, configs[key])
         for key, found in trials.items()
     ]
 
@@ -100,14 +104,14 @@ def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trial(record: Record, ood: tuple[str, ...]) -> Trial:
-    seed = int(record["config"]["seed"])
+    identity, seed = str(record["identity"]), int(record["config"]["seed"])
     if "error" in record:
         error = record["error"]
         # A message of several lines would tear a plain table apart.
         message = " ".join(str(error.get("message") or error.get("kind") or "no reason given").split())
-        return Trial(seed, {}, message)
+        return Trial(identity, seed, {}, message)
     measures = {**record["result"]["test"], "seconds": record["provenance"].get("seconds")}
-    return Trial(seed, {**measures, **_ood(record, ood)}, None)
+    return Trial(identity, seed, {**measures, **_ood(record, ood)}, None)
 
 
 def _ood(record: Record, names: tuple[str, ...]) -> dict[str, float | None]:

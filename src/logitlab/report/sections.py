@@ -55,6 +55,11 @@ class Examples:
     groups: tuple[tuple[str, str, tuple[Thumbnail, ...]], ...]
     words: str
 
+    @property
+    def size(self) -> int:
+        """Roughly how many bytes of the page the images take."""
+        return sum(len(each.source) for _, _, pictures in self.groups for each in pictures)
+
 
 def overview(records: Sequence[Record], heads: Sequence[HeadArtefacts], names: Sequence[str]) -> list[tuple[str, str]]:
     """Return the facts below the heading of the page."""
@@ -83,7 +88,8 @@ def sortable(table: TableContent, heads: Sequence[HeadArtefacts]) -> Grid:
     """Return the table of heads with the numbers that it is sorted by."""
     headings = [("seeds", "descending")]
     headings += [
-        (column.title, "ascending" if column.higher_is_better is False else "descending") for column in table.columns
+        (column.title, "ascending" if column.higher_is_better is False or column.key == "seconds" else "descending")
+        for column in table.columns
     ]
     places = [
         decimals_for(column, [found for row in table.rows if (found := row.cells[index].estimate)])
@@ -140,30 +146,26 @@ def classes(heads: Sequence[HeadArtefacts], names: Sequence[str]) -> dict[str, A
     return {"panel": panel, "pairs": pairs, "names": names, "balanced": _balanced(heads, found)}
 
 
-def examples(heads: Sequence[HeadArtefacts], names: Sequence[str], number: int, side: int) -> list[Examples]:
-    """Return the worst mistakes and the least confident images of one seed of each head."""
-    found = []
-    for head in heads if number else ():
-        seed = next((seed for seed in head.readable if seed.outputs and "example_pixels" in seed.outputs), None)
-        if seed is None or seed.outputs is None:
-            found.append(Examples(head.index, head.label, None, (), head.excuse))
-            continue
-        sure = "highest confidence" if head.link != "none" else "largest max logit: this head has no confidence"
-        groups = (
-            (
-                "Worst mistakes",
-                f"wrong, with the {sure}",
-                tuple(thumbnails(seed.outputs, WORST_MISTAKES, names, number=number, side=side)),
-            ),
-            (
-                "Least confident",
-                "right or wrong",
-                tuple(thumbnails(seed.outputs, LEAST_CONFIDENT, names, number=number, side=side)),
-            ),
-        )
-        words = "" if any(pictures for _, _, pictures in groups) else "The trial kept no images."
-        found.append(Examples(head.index, head.label, seed.seed, groups, words))
-    return found
+def examples(head: HeadArtefacts, names: Sequence[str], number: int, side: int) -> Examples:
+    """Return the worst mistakes and the least confident images of one seed of a head."""
+    seed = next(iter(head.readable), None)
+    if seed is None or seed.outputs is None:
+        return Examples(head.index, head.label, None, (), head.excuse)
+    sure = "highest confidence" if head.link != "none" else "largest max logit: this head has no confidence"
+    groups = (
+        (
+            "Worst mistakes",
+            f"wrong, with the {sure}",
+            tuple(thumbnails(seed.outputs, WORST_MISTAKES, names, number=number, side=side)),
+        ),
+        (
+            "Least confident",
+            "right or wrong",
+            tuple(thumbnails(seed.outputs, LEAST_CONFIDENT, names, number=number, side=side)),
+        ),
+    )
+    words = "" if any(pictures for _, _, pictures in groups) else "The trial kept no images."
+    return Examples(head.index, head.label, seed.seed, groups, words)
 
 
 def ood_table(heads: Sequence[HeadArtefacts]) -> list[tuple[str, Grid]]:
@@ -191,6 +193,17 @@ def failed(heads: Sequence[HeadArtefacts]) -> list[tuple[str, int, str]]:
         for trial in head.head.trials
         if trial.failure is not None
     ]
+
+
+def unreadable(heads: Sequence[HeadArtefacts]) -> list[tuple[str, int, str]]:
+    """Return label, seed and reason of every finished trial whose outputs cannot be read."""
+    return [(head.label, seed.seed, seed.missing) for head in heads for seed in head.seeds if seed.outputs is None]
+
+
+def remedy(heads: Sequence[HeadArtefacts]) -> str:
+    """Name an OOD set that makes outputs again: a generated one that none of these trials was measured on."""
+    known = {name for head in heads for seed in head.seeds if seed.outputs is None for name in seed.measured}
+    return next((name for name in ("noise", "patches") if name not in known), "SET")
 
 
 def _grid(columns: Sequence[Column], rows: Sequence[tuple[HeadArtefacts, list[list[float | None]]]]) -> Grid:

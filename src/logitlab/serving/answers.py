@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from logitlab.statistics import Rejection
 
+# A share of fewer answers than these says little.
+_FEW = 30
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -37,20 +40,28 @@ class Threshold:
         value: None accepts every answer.
         wanted: the precision that it was chosen for; None for a threshold that was given.
         chosen: what it does to the validation images that it was chosen on.
+        score: what the confidence is: ``"confidence"`` (the largest probability) or ``"max logit"``.
     """
 
     value: float | None = None
     wanted: float | None = None
     chosen: Rejection | None = None
+    score: str = "confidence"
 
     def __str__(self) -> str:
         if self.value is None:
             return ""
         if self.chosen is None:
-            return f" Accepted from a confidence of {self.value:g}."
+            return f" Accepted from a {self.score} of {self.value!r}."
         found, (low, high) = self.chosen, self.chosen.interval
+        few = (
+            f" Warning: {found.count} images are too few to choose a threshold well; take {_FEW} or more."
+            if found.count < _FEW
+            else ""
+        )
         return (
-            f" Threshold {self.value:.7g}, chosen for a precision of {self.wanted:g} on {found.count} validation "
-            f"images: it accepts {found.accepted} of them (coverage {found.coverage:.1%}) with a precision of "
-            f"{found.precision:.2%} (95 % interval {low:.1%} to {high:.1%}; optimistic, since it was chosen on them)."
+            f" Threshold {self.value:.9g} on the {self.score}, chosen for a precision of {self.wanted:g} on "
+            f"{found.count} validation images: it accepts {found.accepted} of them (coverage {found.coverage:.1%}) "
+            f"with a precision of {found.precision:.2%} (95 % interval {low:.1%} to {high:.1%}; optimistic, since it "
+            f"was chosen on them).{few}"
         )

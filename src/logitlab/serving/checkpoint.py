@@ -17,10 +17,11 @@ def find_checkpoint(path: str | Path) -> Path:
     """Return the folder of a checkpoint.
 
     Args:
-        path: the folder with ``model.safetensors`` and ``model.json``, for instance a trial's; or one of the two.
+        path: the folder with ``model.safetensors`` and ``model.json``, for instance a trial's; or one of the two; or
+            the folder of a study in which one trial alone left a checkpoint, as ``logitlab train --out`` makes it.
 
     Raises:
-        RecordError: there is no checkpoint; where the folder of a study is given, the trials in it are named.
+        RecordError: there is no checkpoint; where the folder of a study with several is given, one of them is named.
     """
     folder = Path(path)
     try:
@@ -32,9 +33,13 @@ def find_checkpoint(path: str | Path) -> Path:
         exists = folder.exists()
     except OSError as fault:
         raise RecordError(f"Cannot read '{folder}': {fault.strerror or fault}. Check who may read it.") from None
+    if len(trials) == 1:
+        return trials[0]
     if trials:
-        more = f" or one of {len(trials) - 1} more in '{folder / 'trials'}'" if len(trials) > 1 else ""
-        raise RecordError(f"'{folder}' is the folder of a study. Give one of its trials: '{trials[0]}'{more}.")
+        raise RecordError(
+            f"'{folder}' is the folder of a study. Give one of its trials: '{trials[0]}' or one of "
+            f"{len(trials) - 1} more in '{folder / 'trials'}'."
+        )
     found = "It holds neither." if exists else "There is no such folder."
     raise RecordError(
         f"Expected a checkpoint in '{folder}': a folder with {WEIGHTS_FILE} and {DESCRIPTION_FILE}. {found} "

@@ -16,7 +16,7 @@ from logitlab.data.channels import match_channels
 from logitlab.data.decoding import resize
 from logitlab.heads import Classifier
 from logitlab.models import ModelDescription, load_checkpoint
-from logitlab.statistics import Rejection, check_share, threshold_for_precision
+from logitlab.statistics import Rejection, check_share, short_threshold, threshold_for_precision
 
 from .answers import Prediction, Threshold
 from .checkpoint import find_checkpoint
@@ -67,7 +67,7 @@ class Predictor:
         """Load what ``logitlab train`` or ``logitlab compare`` left.
 
         Args:
-            checkpoint: a folder with ``model.safetensors`` and ``model.json``.
+            checkpoint: a folder with ``model.safetensors`` and ``model.json``, or that of a study with one trial.
             device: a torch device.
             batch_size: images at a time.
 
@@ -190,24 +190,35 @@ class Predictor:
         correct = outputs["validation_labels"] == outputs["validation_predicted"]
         return threshold_for_precision(outputs[kind].tolist(), correct.tolist(), precision)
 
-    def choose_threshold(self, below: float | None = None, precision: float | None = None) -> Threshold:
+    def choose_threshold(
+        self,
+        below: float | None = None,
+        precision: float | None = None,
+        *,
+        called: tuple[str, str] = ("below", "precision"),
+    ) -> Threshold:
         """Make a threshold of what a user asked for.
 
         Args:
             below: reject answers of less confidence.
             precision: choose the threshold by :meth:`threshold_for_precision`.
+            called: what the user calls the two.
 
         Raises:
             InputError: both, or a number out of range.
             RecordError: no outputs on validation images to choose on.
         """
         if below is not None and precision is not None:
-            raise InputError("Give a threshold or a precision to choose it for, not both.")
+            raise InputError(
+                f"Give a threshold ('{called[0]}') or a precision to choose it for ('{called[1]}'), not both."
+            )
+        score = "confidence" if self.has_probabilities else "max logit"
         if precision is None:
-            self.check_threshold(below, "reject_below")
-            return Threshold(below)
+            self.check_threshold(below, called[0])
+            return Threshold(below, score=score)
+        check_share(called[1], precision)
         chosen = self.threshold_for_precision(precision)
-        return Threshold(chosen.threshold, precision, chosen)
+        return Threshold(short_threshold(chosen.threshold), precision, chosen, score)
 
     def check_threshold(self, threshold: float | None, name: str = "threshold") -> None:
         """Refuse a threshold that no confidence of this model can be compared with.

@@ -31,9 +31,14 @@ class Summary:
     unreadable: int
 
     @property
+    def answered(self) -> int:
+        """Images that could be read."""
+        return self.accepted + self.rejected
+
+    @property
     def images(self) -> int:
         """All of them."""
-        return self.accepted + self.rejected + self.unreadable
+        return self.answered + self.unreadable
 
     def __str__(self) -> str:
         unreadable = f", {self.unreadable} unreadable" if self.unreadable else ""
@@ -50,6 +55,8 @@ def write_predictions(
     complain: Callable[[str], Any] | None = None,
 ) -> Summary:
     """Write a row an image as the answers come: path, class, score, ``accept`` or ``reject``, error.
+
+    Names are written as they are, one that a spreadsheet would take for a formula included.
 
     Args:
         predictions: the answers.

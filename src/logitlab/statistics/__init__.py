@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .comparison import BestComparison, Correction, Test, compare_to_best, holm
-from .rejection import Rejection, check_share, threshold_for_precision, wilson_interval
+from .rejection import Rejection, check_share, short_threshold, threshold_for_precision, wilson_interval
 from .summary import Estimate, mean_and_error, present
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "holm",
     "mean_and_error",
     "present",
+    "short_threshold",
     "threshold_for_precision",
     "wilson_interval",
 ]

@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Context
 
 from logitlab.config.errors import InputError
 
 # Of the normal distribution: two-sided 95 %.
 _QUANTILE = 1.959964
+# Numbers of so many digits lie closer together than any two of float32.
+_DIGITS = 9
+# The next float32 below 1 is 0.99999994.
+_BELOW_ONE = 0.99999999
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,23 @@ def threshold_for_precision(confidence: Iterable[float], correct: Iterable[bool]
             f"{top_threshold:.6g}, is {top:.4f}. Ask for less, or train a better model."
         )
     return best
+
+
+def short_threshold(value: float) -> float:
+    """Return a threshold of few digits that accepts the same answers, whose confidences are float32 numbers.
+
+    Printed with nine digits and passed back it makes the same decisions. A number just below stands for 1, which
+    no user may give.
+
+    Args:
+        value: one of the confidences.
+
+    >>> short_threshold(0.8999999761581421), short_threshold(1.0), short_threshold(-2.5)
+    (0.899999976, 0.99999999, -2.5)
+    """
+    if value == 1:
+        return _BELOW_ONE
+    return float(Context(prec=_DIGITS, rounding=ROUND_FLOOR).create_decimal_from_float(value))
 
 
 def check_share(name: str, value: float) -> None:

@@ -122,17 +122,19 @@ def compare(
             ood=choose_ood(ood, str(data)),
         )
         run_plan(plan, trial_function(tensorboard), folder, root, executor, workers, reporter)
+        if report:
+            reporter.reporting()
+        store = Store(folder)
+        # A head may have been written otherwise when its record was made; the table says what was asked for now.
+        records = [
+            attach_ood(store, {**record, "config": trial.model_dump(mode="json")}, plan.ood)
+            for trial in plan.trials
+            for record in store.records([trial.identity])
+        ]
+        comparison = Comparison(tuple(records), folder, time.monotonic() - began)
+        page = _write_report(comparison, reporter) if report else None
     finally:
         reporter.stop()
-    store = Store(folder)
-    # A head may have been written otherwise when its record was made; the table says what was asked for now.
-    records = [
-        attach_ood(store, {**record, "config": trial.model_dump(mode="json")}, plan.ood)
-        for trial in plan.trials
-        for record in store.records([trial.identity])
-    ]
-    comparison = Comparison(tuple(records), folder, time.monotonic() - began)
-    page = _write_report(comparison, reporter) if report else None
     return replace(comparison, report=page, seconds=time.monotonic() - began)
 
 

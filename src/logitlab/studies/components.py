@@ -61,7 +61,7 @@ def read_backbone(backbone: str | Specification, shape: Shape | None, faults: Fa
         its :class:`~logitlab.config.trial.ComponentConfig` (None when it is wrong) and D, the length of its
         features (512 when it is not known).
     """
-    from ..models import create_backbone
+    from ..models import WEIGHT_FILE, create_backbone, weight_file_digest
 
     widths: list[int] = []
 
@@ -84,6 +84,11 @@ def read_backbone(backbone: str | Specification, shape: Shape | None, faults: Fa
         specification = _specification(backbone, "backbone")
         _check(build, shape)
         component = ComponentConfig(name=specification.name, parameters=specification.parameters)
+        source = weight_file_digest(specification.parameters)
+        if source is not None:
+            # What the file holds makes the trial, wherever it lies.
+            rest = {key: value for key, value in specification.parameters.items() if key != WEIGHT_FILE}
+            component = component.model_copy(update={"source": source, "resolved": rest})
         return component, widths[0] if widths else 512
     return None, 512
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config.errors import DataError
+from ..config.torchrun import torchrun_launch
 from ..config.trial import TrialConfig
 from ..records import OodSource, Store
 from ..records.claims import take_claim
@@ -86,7 +87,8 @@ class ClaimLostError(Exception):
 def run_serial(job: Job, trials: Sequence[TrialConfig], listener: Listener) -> None:
     """Run the trials one after another in this process; wait at the end for those that another runner holds.
 
-    The first Ctrl-C lets the running trial finish; the second one, and SIGTERM, end it at once.
+    The first Ctrl-C lets the running trial finish; the second one, and SIGTERM, end it at once. Under torchrun the
+    first one does.
 
     Raises:
         LogitLabError: a fault that concerns every trial, for instance an image that cannot be read.
@@ -94,7 +96,9 @@ def run_serial(job: Job, trials: Sequence[TrialConfig], listener: Listener) -> N
         KeyboardInterrupt: the user ended the study before its last trial.
     """
     agenda = Agenda(trials, Store(job.root), listener.trial_ended, listener.notice, job.ood)
-    with one_thread(job.device), interruptible(listener.notice) as interruption:
+    # torchrun ends its processes soon after a Ctrl-C, and gives a trial no time to finish.
+    drain = torchrun_launch() is None
+    with one_thread(job.device), interruptible(listener.notice, drain) as interruption:
         while len(agenda):
             if interruption.draining:
                 raise KeyboardInterrupt

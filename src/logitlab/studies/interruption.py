@@ -27,8 +27,9 @@ class Interruption:
         draining: Ctrl-C was pressed once: what runs may finish, nothing new starts.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], drain: bool = True) -> None:
         self.draining = False
+        self._drain = drain
         self._ending = False
         self._say = say
 
@@ -36,11 +37,11 @@ class Interruption:
         """Answer SIGINT.
 
         Raises:
-            KeyboardInterrupt: it is the second one.
+            KeyboardInterrupt: it is the second one, or nothing is drained.
         """
         if self._ending:
             return
-        if self.draining:
+        if self.draining or not self._drain:
             self._ending = True
             raise KeyboardInterrupt
         self.draining = True
@@ -63,13 +64,14 @@ class Interruption:
 
 
 @contextmanager
-def interruptible(say: Callable[[str], None]) -> Iterator[Interruption]:
+def interruptible(say: Callable[[str], None], drain: bool = True) -> Iterator[Interruption]:
     """Answer the signals inside; outside of the main thread, and where they are ignored, nothing changes.
 
     Args:
         say: shows one sentence.
+        drain: whether one Ctrl-C lets finish what runs; False for ending at once.
     """
-    interruption = Interruption(say)
+    interruption = Interruption(say, drain)
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         # A program with an answer of its own to SIGTERM keeps it; Ctrl-C that is ignored (nohup, &) stays so.

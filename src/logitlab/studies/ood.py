@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from ..config.errors import RecordError
 from ..config.specification import Specification
 from ..config.trial import TrialConfig
-from ..records import OodSource, Store, has_ood, read_ood
+from ..records import OodSource, Store, distinct_sources, has_ood, read_ood
 from .components import Shape
 from .faults import Faults
 
@@ -50,7 +49,7 @@ def read_ood_sets(
     from ..data import load_ood
 
     form = shape or _STAND_IN
-    found: dict[str, OodSource] = {}
+    found: list[OodSource] = []
     for name in names:
         if name == NONE:
             faults.add(f"The OOD set '{NONE}' stands for no set; leave the others out, or write ./{NONE} for a folder.")
@@ -60,12 +59,8 @@ def read_ood_sets(
             if images.fingerprint == fingerprint:
                 faults.add(f"The OOD set '{name}' is the data set itself; give images of another kind.")
                 continue
-            found.setdefault(images.fingerprint, OodSource(name, images.name, images.fingerprint))
-    sources = list(found.values())
-    titles = [source.title for source in sources]
-    return tuple(
-        source if titles.count(source.title) == 1 else replace(source, title=source.name) for source in sources
-    )
+            found.append(OodSource(name, images.name, images.fingerprint))
+    return distinct_sources(found)
 
 
 def missing_ood(store: Store, trial: TrialConfig, sources: Sequence[OodSource]) -> tuple[OodSource, ...]:

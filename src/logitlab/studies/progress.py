@@ -35,6 +35,9 @@ class Reporter(Protocol):
         A trial that another runner ran into the same folder did not start here.
         """
 
+    def reporting(self) -> None:
+        """The trials are over; the page of pictures is being made, which takes seconds."""
+
     def stop(self) -> None:
         """The study is over: finished, refused or interrupted; this always comes last."""
 
@@ -58,6 +61,9 @@ class Silent:
         """Say nothing."""
 
     def trial_ended(self, trial: TrialConfig, record: dict[str, Any]) -> None:
+        """Say nothing."""
+
+    def reporting(self) -> None:
         """Say nothing."""
 
     def stop(self) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.errors import RecordError, TrialError
+from ..config.names import printable
 from ..config.specification import Specification
 from ..config.torchrun import torchrun_launch
 from ..config.trial import TrialConfig
 from ..records import Store
+from ..records.store import CARD_FILE
 from .compare import DEFAULT_FOLDER, run_plan, trial_function
 from .ood import attach_ood, choose_ood
 from .plan import Plan, plan_comparison
@@ -22,8 +24,6 @@ from .together import run_together
 if TYPE_CHECKING:
     from ..heads import Classifier
     from ..serving import Predictor
-
-CARD_FILE = "README.md"
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,20 @@ class TrainedModel:
             for name, value in measures.items()
         }
         return {name: value for name, value in {**self.measures, **strange}.items() if isinstance(value, (int, float))}
+
+    def to_text(self) -> str:
+        """Return a line a measure, as ``logitlab evaluate`` prints it: name, value, convention."""
+        from ..evaluation.table import measures_text
+
+        config, images = self.record["config"], self.record["result"].get("images") or {}
+        head = Specification(config["head"]["name"], config["head"]["parameters"])
+        count = f"{images['test']} images (test)" if "test" in images else "the test images"
+        return measures_text(
+            f"{head} on {printable(str(config['data']['name']))}: {count}",
+            self.measures,
+            ood=self.record.get("ood"),
+            where={"class_separation": f"train, n = {images['train']}"} if "train" in images else None,
+        )
 
     @property
     def card(self) -> str:

@@ -6,9 +6,10 @@ import importlib
 
 import torch
 
+from logitlab.config.errors import ConfigurationError
 from logitlab.config.trial import TrialConfig
 from logitlab.heads import Classifier, create_head, list_heads
-from logitlab.models import create_backbone
+from logitlab.models import WEIGHT_FILE, create_backbone, weight_file_digest
 
 from .seeds import derive_seed
 
@@ -26,8 +27,13 @@ def build_model(trial: TrialConfig, *, channels: int, image_size: int, num_class
         num_classes: C.
 
     Raises:
-        ConfigurationError: a name or a parameter is wrong.
+        ConfigurationError: a name or a parameter is wrong, or the backbone's file of weights has changed.
     """
+    if trial.backbone.source is not None and trial.backbone.source != weight_file_digest(trial.backbone.parameters):
+        raise ConfigurationError(
+            f"The weights in '{trial.backbone.parameters.get(WEIGHT_FILE)}' are not those that the trial was planned "
+            "for. Plan the study again."
+        )
     torch.manual_seed(derive_seed(trial.seed, "backbone"))
     backbone = create_backbone(
         trial.backbone.name,

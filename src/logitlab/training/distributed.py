@@ -5,18 +5,17 @@ slice. A loss is a mean over the slice; its weight is the slice's share of the b
 is the gradient of the batch, however uneven the slices are. Dropout draws on every process its own.
 
 Buffers move by the mean of the processes' moves, weighted by their share: the running mean of κ is that of a single
-process. Batch normalisation normalises each slice by itself, as DDP does without SyncBatchNorm: with it the gradients
-are not those of a single process, and its running variance is the mean of the slices' variances.
+process. Batch normalisation normalises by the whole batch, see :mod:`logitlab.training.batch_norm`.
 """
 
 from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed
@@ -24,12 +23,13 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from logitlab.config.errors import ConfigurationError, TrialError
+from logitlab.config.errors import ConfigurationError
 from logitlab.config.torchrun import Launch
 from logitlab.functional.reduction import sample_weight
 from logitlab.functional.targets import is_soft
 from logitlab.heads import Classifier
 
+from .batch_norm import SharedBatchNorm
 from .seeds import derive_seed
 
 # A process waits no longer than this for the others. Under torchrun one that fails ends all of them at once.
@@ -73,12 +73,18 @@ class Ranks:
             while self._store.add("left", 0) < self.size - 1 and time.monotonic() < until:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
 
-    def wait_for_call(self) -> bool:
-        """As one of the others: wait, however long; True for training, False when it is time to leave."""
+    def wait_for_call(self, give_up: Callable[[], bool] = lambda: False) -> bool:
+        """As one of the others: wait, however long; True for training, False when it is time to leave.
+
+        Args:
+            give_up: asked again and again; True ends the waiting.
+        """
         self._orders += 1
         key = f"order {self._orders}"
         # The store's own wait would not let Ctrl-C through.
         while not self._store.check([key]):
+            if give_up():
+                return False
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         called = bool(self._store.get(key) == b"train")
         if not called:
@@ -95,13 +101,13 @@ class Ranks:
         """See that all processes hold the same number.
 
         Raises:
-            TrialError: they do not.
+            ConfigurationError: they do not.
         """
         bounds = torch.tensor([value, -value], device=device)
         distributed.all_reduce(bounds, distributed.ReduceOp.MAX)
         high, low = int(bounds[0]), -int(bounds[1])
         if high != low:
-            raise TrialError(
+            raise ConfigurationError(
                 f"The processes of this training differ in {what}: from {low} to {high}. "
                 "Give all of them the same images and the same folder."
             )
@@ -109,8 +115,8 @@ class Ranks:
     def part(self, count: int) -> slice:
         """Return this process's part of a batch; sizes differ by one at most.
 
-        No part has a single image, which batch normalisation could not take; a batch that is too small for that
-        leaves the last processes none.
+        No part has a single image, which some layers cannot take in training; a batch that is too small for that leaves
+        the last processes none.
 
         Args:
             count: images in the batch.
@@ -158,6 +164,8 @@ class Parallel:
         option = next(name for name in ("forward_sync_buffers", "broadcast_buffers") if name in known)
         options: dict[str, Any] = {option: False}
         self._model = DistributedDataParallel(model, **options)
+        # Of its own: DDP's sums of gradients are under way when batch normalisation's backward pass adds up.
+        self._group = cast("distributed.ProcessGroup", distributed.new_group())
         self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         self._before: list[Tensor] = []
         self._share = 0.0
@@ -186,21 +194,31 @@ class Parallel:
         if not self.ranks.leads:
             torch.manual_seed(derive_seed(self._seed, "step", epoch, step, self.ranks.rank))
         self._before = [buffer.clone() for buffer in self._buffers]
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
+        with (
+            torch.autocast(images.device.type, torch.bfloat16, enabled=autocast),
+            SharedBatchNorm(self._group, counts=size > 0),
+        ):
             loss, logits = self._model(images[taken], target[taken], return_logits=True)
         self._share = size / len(target)
         asked = target.argmax(1) if is_soft(target) else target
         right = (logits.detach().argmax(1) == asked[taken]).sum() if size else asked.new_zeros(())
         if not size:
             return loss.detach() * 0, loss * 0, right
-        share = self._weight(target[taken]) / self._weight(target)
+        whole = self._weight(target)
+        # Where no image of the batch counts, no share of it does.
+        share = (self._weight(target[taken]) / torch.where(whole > 0, whole, torch.ones_like(whole))).to(loss.dtype)
         # DDP takes the mean over the processes.
         return loss.detach() * share, loss * (share * self.ranks.size), right
 
-    def _weight(self, target: Tensor) -> Tensor | int:
+    def _weight(self, target: Tensor) -> Tensor:
         """What a mean over samples divides by; see ``logitlab.functional.reduction.reduce_loss``."""
+        if is_soft(target):
+            return torch.full((), len(target), dtype=torch.float64, device=target.device)
+        counts = target != self._head.ignore_index
         weights = self._head.class_weight
-        return len(target) if weights is None or is_soft(target) else sample_weight(target, weights).sum()
+        if weights is None:
+            return counts.sum(dtype=torch.float64)
+        return (sample_weight(torch.where(counts, target, 0), weights) * counts).sum(dtype=torch.float64)
 
     def share_buffers(self) -> None:
         """Move every buffer by the mean of what the processes moved theirs; what none moved stays to the bit.

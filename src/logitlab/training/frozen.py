@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,12 @@ from torch import Tensor, nn
 from logitlab.config.errors import RecordError, TrialError
 from logitlab.config.trial import TrialConfig, canonical_json
 from logitlab.data import Images, Split, pixel_statistics, prepare_batch
+from logitlab.models import Backbone, TimmBackbone
 
-from .feature_file import FeatureWriter, read_features
+from .feature_file import FeatureWriter, read_features, remove_leftovers
+from .provenance import describe_environment
 
-_FORMAT = 1
+_FORMAT = 2
 # A size of its own: the features shall not hang on the recipe of the trial that happens to compute them.
 _BATCH = 64
 _PARTS = ("train", "validation", "test")
@@ -78,10 +81,11 @@ def frozen_split(trial: TrialConfig, split: Split, backbone: nn.Module, root: Pa
     """Put features in the place of images: read from ``root/features``, or computed and left there.
 
     The backbone runs in evaluation mode over each image once, without augmentation; its batch statistics stay as
-    they are. Trials that share data, split, backbone, initialisation and precision share one file, whatever
-    their heads and recipes. The first to need it computes it while the others wait; a file is either whole or
-    absent, and the lock of a process that is killed is free at once. Neither computing nor reading holds more
-    than a batch in memory: the file, 4·D bytes an image, is mapped.
+    they are. Trials that share data, split, backbone, its weights and precision share one file, whatever their
+    heads and recipes, on one kind of device and with one version of torch. The first to need it computes it while
+    the others wait; a file is either whole or absent, and the lock of a process that is killed is free at once.
+    A file whose bytes are not those that were written is computed again, and a warning says so. Neither computing
+    nor reading holds more than a batch in memory: the file, 4·D bytes an image, is mapped.
 
     Args:
         trial: says what the features depend on.
@@ -92,38 +96,63 @@ def frozen_split(trial: TrialConfig, split: Split, backbone: nn.Module, root: Pa
 
     Raises:
         TrialError: features are not finite.
+        RecordError: the file cannot be read although it has just been written.
         OSError: the file system refuses.
     """
-    essence = canonical_json(_essence(trial))
+    essence = canonical_json(_essence(trial, backbone, device))
     path = root / "features" / f"{hashlib.sha256(essence.encode()).hexdigest()[:16]}.safetensors"
     counts = {part: len(getattr(split, part)) for part in _PARTS}
+    read = partial(read_features, path, essence, counts, cast(Backbone, backbone).num_features)
+    found = None
     with suppress(RecordError):
-        return _stand_ins(split, read_features(path, counts))
+        found = read()
+    if found is not None:
+        return _stand_ins(split, found)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path):
+    with _alone(path) as alone:
         try:
-            found = read_features(path, counts)  # another process was faster
-        except RecordError:
+            found = read()  # another process was faster
+        except RecordError as fault:
+            warnings.warn(f"{fault} They are computed again.", stacklevel=2)
+        if found is None:
+            if alone:
+                remove_leftovers(path)
             # Convolutions are faster in this format, as in training.
             backbone.to(device).to(memory_format=torch.channels_last).eval()
             _compute(path, split, backbone, device, trial, essence)
-            found = read_features(path, counts)
+            found = read()
+            assert found is not None
     return _stand_ins(split, found)
 
 
-def _essence(trial: TrialConfig) -> dict[str, Any]:
-    """Return what the features depend on; the seed of a pretrained backbone is not among it."""
-    pretrained = trial.backbone.parameters.get("pretrained") is True
-    start = "pretrained" if pretrained else {"seed": trial.seed, "zero_init_last": trial.training.zero_init_last}
+def _essence(trial: TrialConfig, backbone: nn.Module, device: torch.device) -> dict[str, Any]:
+    """Return what the features depend on, bit for bit.
+
+    The weights stand for what they come from: a seed, a file, or a download that another version of timm, or its
+    publisher, may have changed.
+    """
+    versions = describe_environment(device)["versions"]
     return {
         "format": _FORMAT,
         "revision": trial.revision,
         "data": trial.data.model_dump(mode="json", exclude={"name"}),
         "data_fingerprint": trial.data_fingerprint,
         "backbone": trial.backbone.essence(),
-        "start": start,
+        "weights": _weights_digest(backbone),
         "precision": trial.training.precision,
+        "device": device.type,
+        "torch": versions["torch"],
+        "timm": versions["timm"] if isinstance(backbone, TimmBackbone) else None,
     }
+
+
+def _weights_digest(backbone: nn.Module) -> str:
+    """Return the SHA-256 of names, types, shapes and bytes of all parameters and buffers."""
+    found = hashlib.sha256()
+    for name, value in backbone.state_dict().items():
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 @torch.no_grad()
@@ -132,7 +161,7 @@ def _compute(
 ) -> None:
     mean, std = pixel_statistics(split.train)
     prepare = partial(prepare_batch, mean=mean, std=std)
-    with FeatureWriter(path, {"essence": essence}) as file:
+    with FeatureWriter(path, essence) as file:
         file.add("pixel_mean", len(mean), [mean])
         file.add("pixel_std", len(std), [std])
         for part in _PARTS:
@@ -167,18 +196,24 @@ def _stand_ins(split: Split, found: dict[str, Tensor]) -> Split:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time inside; where there are no such locks, each computes for itself."""
+def _alone(path: Path) -> Iterator[bool]:
+    """Let one process at a time inside; where there are no such locks, each computes for itself.
+
+    Yields:
+        whether this process is known to be the only one.
+    """
     try:
         import fcntl
     except ModuleNotFoundError:  # not a POSIX system
-        yield
+        yield False
         return
     with path.with_name(f".{path.stem}.lock").open("w") as lock:
+        locked = False
         # Some network file systems know no locks.
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+            locked = True
+        yield locked
 
 
 def _as_they_are(features: Tensor, **_: Any) -> Tensor:

@@ -18,6 +18,7 @@ from logitlab.heads import Classifier, list_heads
 from logitlab.models import load_checkpoint
 from logitlab.records import OodRecord, OodSource, Store, has_ood, read_outputs, write_ood, write_outputs
 from logitlab.records.files import remove_leftovers
+from logitlab.records.ood import OOD_FOLDER
 
 from .seeds import own_random_state
 
@@ -70,7 +71,7 @@ def measure_ood(
         "precision": trial.training.precision,
     }
     # What a process left that was killed while it wrote.
-    remove_leftovers(folder / "ood")
+    remove_leftovers(folder / OOD_FOLDER)
     outputs: dict[str, numpy.ndarray] | None = None
     for source in missing:
         found = _load(source, description.channels, description.image_size, data_root)

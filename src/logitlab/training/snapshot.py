@@ -103,13 +103,14 @@ class Snapshot:
             state = self._read(_device(trainer))
             if state is None:
                 return None
-            before = copy.deepcopy(_state(trainer))
+            before, random_before = copy.deepcopy(_state(trainer)), _random_state(_device(trainer))
             try:
                 _load(trainer, state["trainer"])
                 _set_random_state(_device(trainer), state["random"])
                 standing = Standing(**state["standing"])
             except Exception:
                 _load(trainer, before)
+                _set_random_state(_device(trainer), random_before)
                 raise
         except Exception as fault:  # whatever a damaged file brings about
             reason = f"it lacks {fault}" if isinstance(fault, KeyError) else " ".join(str(fault).split())

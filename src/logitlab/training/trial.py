@@ -82,6 +82,8 @@ def execute(
     config = trial.model_dump(mode="json")
     started = now()
     attempt = store.next_attempt(trial.identity)
+    # Another torch, or a GPU, may give another model than the one that was measured.
+    store.forget_measures(trial.identity)
     data = _load(trial.data.name, trial.data.image_size, data_root, trial.data_fingerprint)
     # A worker loads images and modules once for many trials: the first of them shall not look slower than the rest.
     warm_up()

@@ -227,6 +227,6 @@ def _style(value: str) -> str:
     kept = []
     for declaration in value.split(";"):
         key, _, setting = declaration.strip().partition(": ")
-        if key and key not in ("font-family", "stroke-linejoin"):
+        if setting and key not in ("font-family", "stroke-linejoin"):
             kept.append(f"{key}:{_VARIABLES.get(setting, setting)}")
     return ";".join(kept)

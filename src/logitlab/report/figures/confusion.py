@@ -7,18 +7,20 @@ from collections.abc import Sequence
 import numpy
 from numpy.typing import NDArray
 
-from .canvas import INK, MUTED, PAPER, new_axes, series_colour, shorten, to_svg
+from .canvas import INK, MUTED, new_axes, series_colour, shorten, to_svg
 from .panel import Panel
 
 #: Above this many classes no label could be read.
 MOST_LABELS = 30
 _MOST_NUMBERS = 12
 _MOST_CELLS = 200
+# Opacity of a share of one: with more of it the numbers could not be read on a light and on a dark page alike.
+_STRONGEST = 0.6
 _IMAGE = (0x1F, 0x84, 0xD1)
 
 
 def confusion(index: int, label: str, counts: NDArray[numpy.integer], class_names: Sequence[str], remark: str) -> Panel:
-    """Draw a confusion matrix: a row a true class, a column a predicted one, darker for a larger share of the row.
+    """Draw a confusion matrix: a row a true class, a column a predicted one; the larger the share, the stronger.
 
     Args:
         index: the head's place.
@@ -64,9 +66,8 @@ def _cells(axes: object, counts: NDArray[numpy.integer], share: NDArray[numpy.fl
     assert isinstance(axes, Axes)
     size = 10 if len(counts) <= 10 and counts.max() < 1000 else 7
     for true, predicted in zip(*numpy.nonzero(counts)):
-        depth = float(share[true, predicted])
-        # A single mistake in a thousand must still be seen as a cell.
-        shade = max(depth, 0.06)
+        # The root lifts the few mistakes beside a full diagonal; one in a thousand must still be seen as a cell.
+        shade = max(_STRONGEST * float(share[true, predicted]) ** 0.5, 0.06)
         axes.add_patch(
             Rectangle(
                 (predicted - 0.5, true - 0.5), 1, 1, facecolor=series_colour(0), alpha=shade, linewidth=0, zorder=1
@@ -79,7 +80,7 @@ def _cells(axes: object, counts: NDArray[numpy.integer], share: NDArray[numpy.fl
             ha="center",
             va="center_baseline",
             fontsize=size,
-            color=PAPER if depth > 0.55 else INK,
+            color=INK,
         )
     axes.spines[:].set_edgecolor(MUTED)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from .canvas import DASHES, KNOWN, STRANGE, new_axes, plain, series_colour, to_svg
+from .canvas import DASHES, INK, KNOWN, STRANGE, new_axes, plain, series_colour, to_svg
 from .panel import Panel
 
 Values = NDArray[numpy.floating[Any]]
@@ -30,7 +30,8 @@ def own_cosine(index: int, label: str, right: Values, wrong: Values) -> Panel:
         return Panel(label, words="No cosine was measured.", series=index)
     figure, axes = new_axes(300, 210)
     _draw(axes, groups["right"], edges, color=series_colour(index), filled=True)
-    _draw(axes, groups["wrong"], edges, color=STRANGE[0], dashes=DASHES[1])
+    # A colour of its own would be that of another head.
+    _draw(axes, groups["wrong"], edges, color=INK, dashes=DASHES[1])
     axes.set_xlabel("cosine to the own class")
     axes.set_ylabel("% of the group")
     axes.set_ylim(bottom=0)
@@ -46,13 +47,13 @@ def own_cosine(index: int, label: str, right: Values, wrong: Values) -> Panel:
 def ood_scores(
     index: int, label: str, score: str, known: Values, strange: Mapping[str, Values], names: Sequence[str]
 ) -> Panel:
-    """Draw one score of the test images against that of each set of strange images.
+    """Draw one score of the rightly answered test images against that of each set of strange images.
 
     Args:
         index: the head's place.
         label: the head.
         score: ``"max_logit"`` or ``"feature_norm"``.
-        known: scores of the test images.
+        known: scores of the test images that were answered right, as the measures take them.
         strange: name of an OOD set → its scores.
         names: all OOD sets of the page, so that each keeps its line in every picture.
     """
@@ -69,7 +70,7 @@ def ood_scores(
     axes.set_xlabel(heading)
     axes.set_ylabel("% of the set")
     axes.set_ylim(bottom=0)
-    said = f"{heading} of {label}: test images against {', '.join(plain(name) for name in strange)}."
+    said = f"{heading} of {label}: test images answered right against {', '.join(plain(name) for name in strange)}."
     return Panel(label, to_svg(figure, f"ood-{score.replace('_', '-')}-{index}", said), series=index)
 
 

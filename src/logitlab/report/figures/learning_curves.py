@@ -48,15 +48,17 @@ def _curves(
     for index, head in lines.items():
         if not head:
             continue
-        epochs = sorted({epoch for line in head for epoch in line})
-        grid = numpy.array([[line.get(epoch, numpy.nan) for epoch in epochs] for line in head])
+        # Where one seed has stopped, a mean over the others would rise or fall without any of them doing so.
+        epochs = sorted(set.intersection(*(set(line) for line in head)))
         style: dict[str, Any] = {"color": series_colour(index), "gid": f"series-{index}"}
         if len(head) > 1:
             for line in head:
                 axes.plot(list(line), list(line.values()), linewidth=0.7, alpha=0.4, **style)
+        if not epochs:
+            continue
         axes.plot(
             epochs,
-            numpy.nanmean(grid, axis=0),
+            [sum(line[epoch] for line in head) / len(head) for epoch in epochs],
             linestyle=DASHES[index % len(DASHES)],
             marker=MARKERS[index % len(MARKERS)],
             # Seven heads with their markers at the same epochs would hide each other.
@@ -68,10 +70,15 @@ def _curves(
         _plain_numbers(axes)
     axes.set_xlabel("epoch")
     longest = max(max(line) for head in lines.values() for line in head)
+    # One epoch alone stands in the middle, for its axis has no length of its own.
+    margin = 0.02 * longest if longest > 1 else 1
+    axes.set_xlim(left=1 - margin, right=longest + margin)
     if longest > 1:
-        axes.set_xlim(left=1 - 0.02 * longest, right=longest * 1.02)
-    axes.locator_params(axis="x", integer=True, nbins=8)
-    return Panel(title, to_svg(figure, f"curve-{key.replace('_', '-')}", f"{title}, through {longest} epochs."))
+        axes.locator_params(axis="x", integer=True, nbins=8)
+    else:
+        axes.set_xticks([1])
+    through = f"through {longest} epochs" if longest > 1 else "after one epoch"
+    return Panel(title, to_svg(figure, f"curve-{key.replace('_', '-')}", f"{title}, {through}."))
 
 
 def _line(history: History, key: str, factor: float) -> dict[int, float]:

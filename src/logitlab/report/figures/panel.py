@@ -22,3 +22,8 @@ class Panel:
     svg: Markup | None = None
     words: str = ""
     series: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Roughly how many bytes of the page it takes."""
+        return len(self.svg or "") + len(self.words)
