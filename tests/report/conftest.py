@@ -70,3 +70,9 @@ def make_head(head: str, parameters: dict[str, Any] | None = None, **measures: S
 def make() -> SimpleNamespace:
     """Makers of records: ``config``, ``record``, ``failure``, ``head``."""
     return SimpleNamespace(config=make_config, record=make_record, failure=make_failure, head=make_head)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """The folder of a study."""
+    return tmp_path / "runs"

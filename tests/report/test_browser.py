@@ -1,11 +1,10 @@
 """The page in headless Chromium: it opens, sorts, asks for nothing, fits a phone and can be read in the dark."""
 
-import importlib.util
 import os
 import re
 import shutil
-from pathlib import Path
 
+import fabricated
 import pytest
 
 from logitlab.report import write_report
@@ -16,16 +15,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NAMES = ["ankle boot", "a/b & <c>", "shirt", "a class with quite a long name", "日本語"]
 
 
-def _load_fabricated():
-    spec = importlib.util.spec_from_file_location("fabricated", Path(__file__).parent / "fabricated.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    fabricated = _load_fabricated()
     root = tmp_path_factory.mktemp("runs")
     heads = ("softmax", "label_smoothing", "cosine_ls", "sigmoid")
     records = fabricated.fabricate(root, heads, names=NAMES, ood=("photographs", "uniform noise"))

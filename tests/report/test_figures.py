@@ -1,42 +1,19 @@
 """The pictures: what they draw, within which axes, in which colours."""
 
-import importlib.util
 import re
 from pathlib import Path
 
+import fabricated
 import numpy
 import pytest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from logitlab.analysis import expected_calibration_error
 from logitlab.records import read_outputs, write_outputs
-from logitlab.report import artefacts, classwise, page, write_report
+from logitlab.report import artefacts, classwise, page
 from logitlab.report.figures import class_accuracy, confusion, learning_curves
 from logitlab.report.figures.canvas import plain, shorten
 from logitlab.report.figures.reliability import calibration_bins
-
-
-def _load_fabricated():
-    spec = importlib.util.spec_from_file_location("fabricated", Path(__file__).parent / "fabricated.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fabricated = _load_fabricated()
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "runs"
-
-
-def written(records, root):
-    return write_report(records, root, root / "report.html").read_text(encoding="utf-8")
-
-
-def pictures(text):
-    return re.findall(r"<svg viewBox.*?</svg>", text, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize(("classes", "labels"), [(30, True), (31, False), (43, False), (100, False), (450, False)])
@@ -45,8 +22,8 @@ def test_many_classes(root, classes, labels):
     records = fabricated.fabricate(
         root, heads=("softmax",), seeds=1, classes=classes, names=names, images=max(2000, 20 * classes)
     )
-    text = written(records, root)
-    matrix = next(svg for svg in pictures(text) if "Confusion matrix" in svg)
+    text = fabricated.written(records, root)
+    matrix = next(svg for svg in fabricated.pictures(text) if "Confusion matrix" in svg)
     assert "data:image/png" in matrix
     assert ("class-7" in matrix) is labels
     assert f"20 worst of {classes} classes" in text
@@ -144,8 +121,8 @@ def contrast(one, other):
 
 
 def test_wrong_answers_have_the_colour_of_no_head(root):
-    text = written(fabricated.fabricate(root, ood=()), root)
-    cosines = [svg for svg in pictures(text) if "Cosine to the own class" in svg]
+    text = fabricated.written(fabricated.fabricate(root, ood=()), root)
+    cosines = [svg for svg in fabricated.pictures(text) if "Cosine to the own class" in svg]
     assert len(cosines) == 3
     for place, svg in enumerate(cosines):
         assert set(re.findall(r"var\(--(s[\w-]*)\)", svg)) == {f"series-{place}"}
@@ -157,15 +134,17 @@ def test_strange_images_stand_against_right_answers(root):
     folder = root / "trials" / records[0]["identity"]
     arrays = read_outputs(folder)
     wrong = arrays["predicted"] != arrays["labels"]
-    before = [svg for svg in pictures(written(records, root)) if "answered right against" in svg]
+    before = [svg for svg in fabricated.pictures(fabricated.written(records, root)) if "answered right against" in svg]
     arrays["max_logit"][wrong], arrays["feature_norm"][wrong] = 50, 50
     write_outputs(folder, arrays)
-    assert [svg for svg in pictures(written(records, root)) if "answered right against" in svg] == before
+    assert [
+        svg for svg in fabricated.pictures(fabricated.written(records, root)) if "answered right against" in svg
+    ] == before
     assert len(before) == 2
 
 
 def test_pictures_take_their_colours_from_the_page(root):
-    for svg in pictures(written(fabricated.fabricate(root), root)):
+    for svg in fabricated.pictures(fabricated.written(fabricated.fabricate(root), root)):
         assert not re.findall(r"#[0-9a-fA-F]{6}\b", svg)
         assert "font-family" not in svg
 
@@ -177,8 +156,8 @@ def test_names_are_shortened_in_the_middle_and_cleaned():
 
 
 def test_one_seed_and_one_epoch(root):
-    text = written(fabricated.fabricate(root, seeds=1, epochs=1), root)
+    text = fabricated.written(fabricated.fabricate(root, seeds=1, epochs=1), root)
     assert "one seed shows no difference" in text.lower()
     assert "validation images, after one epoch." in text
-    curve = next(svg for svg in pictures(text) if "accuracy on the validation images" in svg)
+    curve = next(svg for svg in fabricated.pictures(text) if "accuracy on the validation images" in svg)
     assert axis(curve) == ["1"]

@@ -1,13 +1,12 @@
 """The page as a text: what it says, what it escapes, what it does without."""
 
 import html
-import importlib.util
 import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
+import fabricated
 import numpy
 import pytest
 
@@ -24,35 +23,12 @@ from logitlab.report import (
 from logitlab.report.recommendations import advise
 
 
-def _load_fabricated():
-    spec = importlib.util.spec_from_file_location("fabricated", Path(__file__).parent / "fabricated.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fabricated = _load_fabricated()
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "runs"
-
-
-def written(records, root):
-    return write_report(records, root, root / "report.html").read_text(encoding="utf-8")
-
-
-def pictures(text):
-    return re.findall(r"<svg viewBox.*?</svg>", text, flags=re.DOTALL)
-
-
 def test_a_whole_comparison(root):
     records = fabricated.fabricate(root)
-    text = written(records, root)
+    text = fabricated.written(records, root)
     assert len(text.encode()) < page.MOST_BYTES
     # 8 measures with OOD, balanced accuracy, 4 curves, 1 of classes; for each of 3 heads 3 pictures and 2 of OOD
-    assert len(pictures(text)) >= 9 + 4 + 1 + 3 * 5
+    assert len(fabricated.pictures(text)) >= 9 + 4 + 1 + 3 * 5
     assert text.count("data:image/png") == sum(
         len(read_outputs(root / "trials" / f"{head * 100:016x}")["example_kind"]) for head in range(3)
     )
@@ -63,21 +39,21 @@ def test_a_whole_comparison(root):
 
 def test_the_same_records_give_the_same_bytes(root):
     records = fabricated.fabricate(root, heads=("softmax",), seeds=1)
-    before = written(records, root)
+    before = fabricated.written(records, root)
     # Else the page that is there would be left as it is.
     (root / "report.html").unlink()
-    assert written(records, root) == before
+    assert fabricated.written(records, root) == before
 
 
 def test_nothing_leads_outside(root):
-    text = written(fabricated.fabricate(root, heads=("softmax",), seeds=1, classes=40), root)
+    text = fabricated.written(fabricated.fabricate(root, heads=("softmax",), seeds=1, classes=40), root)
     assert not re.findall(r"https?://|//[a-z]", re.sub(r"data:image/png;base64,[^\"]*", "", text.split("<script>")[0]))
     for target in re.findall(r'(?:src|href)="([^"]*)"', text):
         assert target.startswith(("#", "data:image/png;base64,"))
 
 
 def test_identifiers_are_unique_and_every_reference_has_its_target(root):
-    text = written(fabricated.fabricate(root), root)
+    text = fabricated.written(fabricated.fabricate(root), root)
     identifiers = re.findall(r'\bid="([^"]*)"', text)
     assert len(identifiers) == len(set(identifiers))
     used = set(re.findall(r'href="#([^"]*)"', text)) | set(re.findall(r"url\(#([^)]*)\)", text))
@@ -91,7 +67,7 @@ def test_names_are_escaped_everywhere(root):
     for record in records:
         record["config"]["data"]["name"] = "/data/<i>shirts</i>"
     records.append(fabricated.make_failure("cosine", 0, "<u>broken</u>\x01 image"))
-    text = written(records, root)
+    text = fabricated.written(records, root)
     for tag in ("<script>alert", "</svg><b>", "<img src=x>", "<i>", "<u>"):
         assert tag not in text
     assert html.escape(evil, quote=False) in html.unescape(text).replace(evil, html.escape(evil, quote=False))
@@ -104,15 +80,15 @@ def test_a_failed_head_and_a_failed_seed_are_named(root):
     records = fabricated.fabricate(root, heads=("softmax",), seeds=2)
     records.append(fabricated.make_failure("softmax", 7, "The loss of epoch 2 is not finite."))
     records.append(fabricated.make_failure("arcface", 0, "No room on the device."))
-    text = written(records, root)
+    text = fabricated.written(records, root)
     assert "2 trials failed" in text
     assert "<b>arcface</b>, seed 0: No room on the device." in text
     assert "<b>softmax</b>, seed 7: The loss of epoch 2 is not finite." in text
 
 
 def test_only_failures_and_no_records_at_all(root):
-    assert "No trial has finished" in written([fabricated.make_failure("arcface", 0, "No.")], root)
-    assert "No trial has finished" in written([], root)
+    assert "No trial has finished" in fabricated.written([fabricated.make_failure("arcface", 0, "No.")], root)
+    assert "No trial has finished" in fabricated.written([], root)
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "old"])
@@ -126,7 +102,7 @@ def test_outputs_that_cannot_be_read_are_said_in_words(root, damage):
             path.write_bytes(path.read_bytes()[:500])
         else:
             numpy.savez(path, labels=numpy.zeros(3, dtype="int32"))
-    text = written(records, root)
+    text = fabricated.written(records, root)
     assert "No outputs of this head could be read: the top of the page says why." in text
     assert "The answers of 1 trial cannot be read" in text
     assert "outputs.npz" in text
@@ -138,10 +114,10 @@ def test_the_remedy_names_a_set_that_was_not_measured(root):
     for ood, name in ((("noise",), "patches"), (("noise", "patches"), "SET")):
         records = fabricated.fabricate(root, heads=("softmax",), seeds=1, ood=ood)
         (root / "trials" / records[0]["identity"] / "outputs.npz").unlink()
-        assert f"<code>--ood {name}</code>" in written(records, root)
+        assert f"<code>--ood {name}</code>" in fabricated.written(records, root)
         # A set of an earlier call, which this one does not show, is measured all the same.
         del records[0]["ood"]
-        assert f"<code>--ood {name}</code>" in written(records, root)
+        assert f"<code>--ood {name}</code>" in fabricated.written(records, root)
 
 
 @pytest.mark.parametrize("value", [-1, 5, 2**30])
@@ -154,7 +130,7 @@ def test_a_damaged_label_costs_one_trial_its_pictures(root, value):
     numpy.savez(path, **arrays)
     with pytest.raises(RecordError, match="'labels'"):
         read_outputs(path.parent, classes=5)
-    text = html.unescape(written(records, root))
+    text = html.unescape(fabricated.written(records, root))
     assert f"<b>softmax</b>, seed 1: '{path}' is damaged: expected 'labels'" in text
     assert "400 answers, 2 seeds together." in text
 
@@ -167,13 +143,13 @@ def test_records_of_an_older_version(root):
         (root / "trials" / record["identity"] / "model.json").unlink()
         record["result"] = {"test": {"accuracy": 0.9}, "history": []}
         record["provenance"] = {}
-    text = written(records, root)
+    text = fabricated.written(records, root)
     assert "The records hold no such history." in text
     assert "No OOD set was measured." in text
 
 
 def test_a_head_without_probabilities(root):
-    text = written(fabricated.fabricate(root, heads=("squared_error",), link="none"), root)
+    text = fabricated.written(fabricated.fabricate(root, heads=("squared_error",), link="none"), root)
     assert "no probabilities (link “none”)" in text
     assert "max logit" in text
 
@@ -189,13 +165,13 @@ def test_a_frozen_backbone_has_a_card_without_a_choice(root):
     records = fabricated.fabricate(root, heads=("softmax", "cosine"))
     for record in records:
         record["config"]["training"]["freeze_backbone"] = True
-    text = written(records, root)
+    text = fabricated.written(records, root)
     assert "The backbone is frozen and transfers alike whatever the head." in text
     assert "Evidence: R²" not in text
 
 
 def test_long_names_break_between_their_parts(root):
-    text = written(fabricated.fabricate(root, heads=("softmax",), seeds=1, link="normalized_sigmoid"), root)
+    text = fabricated.written(fabricated.fabricate(root, heads=("softmax",), seeds=1, link="normalized_sigmoid"), root)
     assert "data.<wbr>validation_<wbr>fraction" in text
     assert "normalized_<wbr>sigmoid" in text
     assert "<td>0.1</td>" in text
@@ -203,7 +179,7 @@ def test_long_names_break_between_their_parts(root):
 
 
 def test_the_policy_allows_the_script_of_the_page_alone(root):
-    text = written(fabricated.fabricate(root, heads=("softmax",), seeds=1), root)
+    text = fabricated.written(fabricated.fabricate(root, heads=("softmax",), seeds=1), root)
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
     assert policy.startswith("default-src &#39;none&#39;; img-src data:;")
     assert "sha256-" in policy
@@ -221,7 +197,7 @@ def test_records_of_two_data_sets_are_refused(root):
 def test_ood_sets_that_were_not_asked_for_stay_out(root):
     records = fabricated.fabricate(root, heads=("softmax",), seeds=1, ood=("noise", "letters"))
     del records[0]["ood"]["letters"]
-    text = written(records, root)
+    text = fabricated.written(records, root)
     assert "noise" in text
     assert "letters" not in text
 

@@ -1,44 +1,20 @@
 """How much a page draws: no more than it can hold, and nothing where nothing changed."""
 
-import importlib.util
 import json
 import re
-from pathlib import Path
 
+import fabricated
 import pytest
 
 from logitlab.config.errors import RecordError
 from logitlab.records import read_outputs, write_outputs
-from logitlab.report import album, multiples, page, seal, write_report
-
-
-def _load_fabricated():
-    spec = importlib.util.spec_from_file_location("fabricated", Path(__file__).parent / "fabricated.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fabricated = _load_fabricated()
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "runs"
-
-
-def written(records, root):
-    return write_report(records, root, root / "report.html").read_text(encoding="utf-8")
-
-
-def pictures(text):
-    return re.findall(r"<svg viewBox.*?</svg>", text, flags=re.DOTALL)
+from logitlab.report import album, multiples, page, seal
 
 
 def test_large_thumbnails_are_made_smaller_until_the_page_fits(root):
     heads = [f"head{number}" for number in range(12)]
     records = fabricated.fabricate(root, heads=heads, seeds=1, side=64, channels=3, ood=())
-    text = written(records, root)
+    text = fabricated.written(records, root)
     assert len(text.encode()) < page.MOST_BYTES
     assert "data:image/png" in text
 
@@ -49,30 +25,30 @@ def test_a_page_of_too_many_heads_keeps_its_table(root, monkeypatch):
     drawn = []
     original = multiples.own_pictures
     monkeypatch.setattr(album, "own_pictures", lambda head, *rest: drawn.append(head.label) or original(head, *rest))
-    whole = written(records, root)
+    whole = fabricated.written(records, root)
     assert drawn == ["softmax", "sigmoid", "cosine"]
     drawn.clear()
     (root / "report.html").unlink()
     monkeypatch.setattr(page, "MOST_BYTES", 70_000)
-    text = written(records, root)
+    text = fabricated.written(records, root)
     # Nothing is drawn that could not fit.
     assert drawn == []
     assert len(text.encode()) < 70_000 < len(whole.encode())
     assert "So many heads leave no room for pictures" in text
-    assert pictures(text) == []
+    assert fabricated.pictures(text) == []
     for part in ('id="choice"', 'id="table"', 'id="ood"', 'id="setting"', "photographs"):
         assert part in text
     assert set(re.findall(r'href="#([^"]*)"', text)) == {"choice", "table", "ood", "setting"}
     (root / "report.html").unlink()
     monkeypatch.setattr(page, "MOST_BYTES", 1000)
     with pytest.raises(RecordError, match="compare fewer"):
-        written(records, root)
+        fabricated.written(records, root)
 
 
 @pytest.mark.slow
 def test_a_page_of_120_heads(root):
     heads = [f"squared_error:kappa={number},target=60" for number in range(120)]
-    text = written(fabricated.fabricate(root, heads=heads, seeds=2, images=100), root)
+    text = fabricated.written(fabricated.fabricate(root, heads=heads, seeds=2, images=100), root)
     assert len(text.encode()) < page.MOST_BYTES
     assert text.count("target=60") >= 120
     assert 'id="seeds"' in text
@@ -83,24 +59,24 @@ def test_a_page_is_drawn_again_only_where_something_changed(root, monkeypatch):
     drawn = []
     original = page.render
     monkeypatch.setattr(page, "render", lambda *given: drawn.append(1) or original(*given))
-    whole = written(records, root)
-    assert (written(records, root), len(drawn)) == (whole, 1)
+    whole = fabricated.written(records, root)
+    assert (fabricated.written(records, root), len(drawn)) == (whole, 1)
     folder = root / "trials" / records[0]["identity"]
     (folder / "other.txt").write_text("no part of the page")
     records[0]["provenance"]["seconds"] = 99.0
-    assert ("99.0" in written(records, root), len(drawn)) == (True, 2)
+    assert ("99.0" in fabricated.written(records, root), len(drawn)) == (True, 2)
     arrays = read_outputs(folder)
     arrays["confidence"][:] = 0.5
     write_outputs(folder, arrays)
-    written(records, root)
+    fabricated.written(records, root)
     assert len(drawn) == 3
     (folder / "model.json").write_text(json.dumps({"class_names": list("abcde")}))
-    written(records, root)
+    fabricated.written(records, root)
     assert len(drawn) == 4
     for damage in ((root / "report.html").read_text().replace("softmax", "hardmax"), "", "<!-- made from"):
         (root / "report.html").write_text(damage)
-        assert "hardmax" not in written(records, root)
+        assert "hardmax" not in fabricated.written(records, root)
     assert len(drawn) == 7
     monkeypatch.setattr(seal, "version", lambda package: "9.9")
-    written(records, root)
+    fabricated.written(records, root)
     assert len(drawn) == 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,15 @@ def make_failure(head: str, seed: int, message: str) -> dict[str, Any]:
         "config": make_config(head, seed),
         "error": {"kind": "TrialError", "message": message},
     }
+
+
+def written(records, root):
+    """The page of a made-up study, as text."""
+    from logitlab.report import write_report
+
+    return write_report(records, root, root / "report.html").read_text(encoding="utf-8")
+
+
+def pictures(text):
+    """The SVGs of a page."""
+    return re.findall(r"<svg viewBox.*?</svg>", text, flags=re.DOTALL)
