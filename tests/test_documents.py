@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +65,16 @@ def test_the_architecture_says_of_every_module_what_its_docstring_says() -> None
             modules[str(path.relative_to(package))] = docstring.splitlines()[0].rstrip(".")
     named = dict(re.findall(r"^\| `([a-z_/]+\.py)` \| (.*?) \|$", ARCHITECTURE, re.MULTILINE))
     assert named == modules
+
+
+def test_every_head_has_a_page_that_says_what_the_code_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = REPOSITORY / "docs" / "heads"
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "make", raising=False)
+    make = importlib.import_module("make")
+    for name in NAMED_HEADS:
+        written = (folder / f"{name}.md").read_text(encoding="utf-8")
+        assert written == make.page(name), f"docs/heads/{name}.md is old: python docs/heads/make.py"
+        assert (folder / f"{name}.png").is_file()
+    assert (folder / "README.md").read_text(encoding="utf-8") == make.index()
+    assert {path.stem for path in folder.glob("*.md")} == {*NAMED_HEADS, "README"}

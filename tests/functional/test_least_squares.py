@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import math
 
 import numpy as np
@@ -182,3 +183,76 @@ def test_bad_candidates_are_refused(candidates: list[float]) -> None:
 def test_shapes_are_checked() -> None:
     with pytest.raises(InputError, match=r"one D. Got \(2, 3\) and \(5, 4\)"):
         least_squares_kappa(torch.zeros(2, 3), torch.zeros(5, 4))
+
+
+def feature_beside_simplex(num_classes: int, angle: float) -> tuple[torch.Tensor, torch.Tensor]:
+    weight = simplex(num_classes, num_classes + 1)
+    features = math.cos(math.radians(angle)) * weight[:1]
+    features[0, -1] = math.sin(math.radians(angle))
+    return torch.tensor(features), torch.tensor(weight)
+
+
+@pytest.mark.parametrize("num_classes", [3, 10, 100])
+@pytest.mark.parametrize("angle", [20.0, 45.0, 70.0])
+def test_continuous_search_finds_the_closed_form(num_classes: int, angle: float) -> None:
+    features, weight = feature_beside_simplex(num_classes, angle)
+    found = least_squares_kappa(features, weight, search="continuous").item()
+    assert found == pytest.approx(equiangular_kappa(num_classes, angle), rel=5e-4)
+    # The grid is coarser: two of its values are 45% apart.
+    assert abs(found / least_squares_kappa(features, weight).item() - 1) > 1e-3
+
+
+@given(seed=st.integers(0, 10_000), num_classes=st.integers(1, 30), alignment=st.floats(0, 20))
+@settings(max_examples=40, deadline=None)
+def test_continuous_search_is_never_worse_than_the_grid(seed: int, num_classes: int, alignment: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(num_classes, 8, generator=generator)
+    labels = torch.randint(num_classes, (16,), generator=generator)
+    features = torch.randn(16, 8, generator=generator) + alignment * weight[labels]
+    unit_features, unit_weight = normalize(features), normalize(weight)
+    grid = search_least_squares(unit_features, unit_weight)
+    refined = search_least_squares(unit_features, unit_weight, search="continuous")
+    of_grid, of_refined = (
+        projection_energy(unit_features.double(), unit_weight.double(), kappa.double()) for kappa in (grid, refined)
+    )
+    assert (of_refined - of_grid).max() <= REGRET
+    # It stays in the best cell.
+    assert ((refined / grid).log().abs() <= 7 / 19 + 1e-5).all()
+    assert ((refined >= KAPPA_CANDIDATES[0]) & (refined <= KAPPA_CANDIDATES[-1] * (1 + 1e-6))).all()
+
+
+def test_continuous_search_comes_within_float32_of_the_best_in_its_cell() -> None:
+    weight = torch.randn(10, 16)
+    features = normalize(torch.randn(200, 16) + 2 * weight[torch.arange(200) % 10])
+    unit_weight = normalize(weight)
+    refined = search_least_squares(features, unit_weight, search="continuous")
+    grid = search_least_squares(features, unit_weight)
+    features, unit_weight = features.double(), unit_weight.double()
+    fine = torch.stack(
+        [
+            projection_energy(features, unit_weight, (grid.double() * math.exp(shift)).clamp(*KAPPA_CANDIDATES[::19]))
+            for shift in np.linspace(-7 / 19, 7 / 19, 201)
+        ]
+    )
+    regret = projection_energy(features, unit_weight, refined.double()) - fine.amin(0)
+    # Several minima in one cell are possible but rare.
+    assert (regret <= REGRET).double().mean() >= 0.99
+
+
+def test_one_candidate_leaves_nothing_to_refine() -> None:
+    found = least_squares_kappa(torch.randn(3, 4), torch.randn(5, 4), [2.0], search="continuous")
+    torch.testing.assert_close(found, torch.full((3,), 2.0))
+    with pytest.raises(InputError, match="'grid' or 'continuous'"):
+        least_squares_kappa(torch.randn(3, 4), torch.randn(5, 4), search="newton")  # type: ignore[arg-type]
+
+
+def test_a_refinement_that_leads_astray_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def astray(function, low, high, steps):  # type: ignore[no-untyped-def]
+        return low - 5, function(low - 5)
+
+    module = importlib.import_module("logitlab.functional.least_squares")
+    monkeypatch.setattr(module, "golden_section", astray)
+    features, weight = torch.randn(8, 4), torch.randn(5, 4)
+    unit, rows = normalize(features + 3 * weight[:1]), normalize(weight)
+    grid, refined = (search_least_squares(unit, rows, search=search) for search in ("grid", "continuous"))
+    assert torch.equal(refined, grid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ RANKS = 2
 
 def build(name: str) -> Classifier:
     torch.manual_seed(0)
-    extra = {"preset": "cifar100"} if name == "squared_error" else {}
+    extra: dict[str, Any] = {"squared_error": {"preset": "cifar100"}, "group_softmax": {"groups": 2}}.get(name, {})
     # Dropout draws on every rank its own.
     head = create_head(name, 6, 4, **extra, keep_probability=1.0, weight_penalty=0.1)
     return Classifier(nn.Linear(5, 6), head)

@@ -21,11 +21,12 @@ from logitlab.temperature import Fixed, LeastSquares, Trainable
 
 D, C = 6, 4
 NAMES = [name for name in list_heads() if name != "doctest_example"]
+#: What has no default, or none that fits D.
+EXTRA: dict[str, dict[str, Any]] = {"squared_error": {"preset": "cifar100"}, "group_softmax": {"groups": 2}}
 
 
 def make(name: str, in_features: int = D, num_classes: int = C, **parameters: Any) -> Head:
-    extra = {"preset": "cifar100"} if name == "squared_error" else {}
-    return create_head(name, in_features, num_classes, **extra, **parameters)
+    return create_head(name, in_features, num_classes, **EXTRA.get(name, {}), **parameters)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -143,7 +144,7 @@ def test_extreme_features_stay_finite(name: str, dtype: torch.dtype, case: str) 
         if case == "zero":
             features[0] = 0
         elif case in ("aligned", "opposite"):
-            features = (head.weight * (3 if case == "aligned" else -3)).to(dtype)
+            features = (head.weight[:: head.centers] * (3 if case == "aligned" else -3)).to(dtype)
         elif case == "huge":
             features = features / features.abs().max() * (6e4 if dtype == torch.float16 else 1e15)
         elif case == "tiny":
@@ -183,7 +184,7 @@ def test_permuting_the_classes_permutes_everything(name: str) -> None:
     head, order = make(name, dtype=torch.float64).eval(), torch.tensor([2, 0, 3, 1])
     permuted = copy.deepcopy(head)
     with torch.no_grad():
-        permuted.weight.copy_(head.weight[order])
+        permuted.weight.copy_(head.weight.unflatten(0, (C, head.centers))[order].flatten(0, 1))
         if permuted.bias is not None and head.bias is not None:
             permuted.bias.copy_(head.bias[order])
     features, target = torch.randn(5, D, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 1])

@@ -104,7 +104,7 @@ def test_explicit_parameters_override_a_preset() -> None:
         ("cosine", {"kapa": 3}, "Unknown parameter 'kapa' of the head 'cosine'; did you mean 'kappa'"),
         ("cosine", {"preset": "cifar1"}, "did you mean 'cifar10'"),
         ("squared_error", {"kappa": 9, "M": 60}, "W's κ and M are 'target_weight' and 'target_value'"),
-        ("softmax", {"multiplier": 2.0}, "belong to temperature='least_squares'"),
+        ("softmax", {"multiplier": 2.0}, "belongs to temperature='least_squares'"),
         ("softmax", {"zzzzzzz": 2.0}, "Known: classifier"),
         ("cosine_ls", {"kappa": 20}, "'least_squares' chooses κ itself"),
         ("cosine", {"kappa": 20, "temperature": "least_squares"}, "'least_squares' chooses κ itself"),

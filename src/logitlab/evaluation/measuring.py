@@ -22,6 +22,7 @@ from logitlab.analysis import (
 )
 from logitlab.config.errors import InputError
 from logitlab.heads import Classifier, Head
+from logitlab.heads.scores import own_rows
 
 from .collecting import Features, Outputs
 
@@ -63,7 +64,7 @@ def measure(model: Classifier, test: Outputs, train: Features) -> dict[str, Meas
     - ``class_separation``: R² by cosine on the training images, as W has it; the rest on the test images;
     - ``miss_ap``: by max logit (T §3.2.1), undefined when all or none are right; ``miss_base_rate``: what
       chance gives, the accuracy;
-    - ``class_angle``: mean angle to the class's weight in degrees (T Table 3);
+    - ``class_angle``: mean angle to the class's weight in degrees (T Table 3), of several centres to the nearest;
     - ``kappa``: what inference scales by, undefined for a head without temperature; ``kappa_star``: mean κ*
       by least squares, on heads of every kind (T Table 1 "averaged across samples").
 
@@ -92,7 +93,8 @@ def measure(model: Classifier, test: Outputs, train: Features) -> dict[str, Meas
     correct = test.logits.argmax(dim=1) == labels
     keep("miss_ap", misclassification_ap, test.max_logit, correct, split="test")
     keep("miss_base_rate", _mean, "miss_base_rate", correct, "share of correct answers")
-    keep("class_angle", class_angle, test.features, head.weight, labels, split="test")
+    rows = own_rows(head, test.features, labels)
+    keep("class_angle", class_angle, test.features, head.weight, rows, split="test")
     if head.kappa is not None:
         keep("kappa", Measurement, "kappa", float(head.kappa), "used at inference", len(labels))
     keep("kappa_star", _mean, "kappa_star", test.kappa_star, "least squares, mean over samples")

@@ -10,6 +10,7 @@ from torch import Tensor
 from logitlab.data.decoding import resize
 from logitlab.functional import normalize
 from logitlab.heads import Head
+from logitlab.heads.scores import own_rows
 from logitlab.records import MOST_LOGITS
 
 from .collecting import ImageSource, Outputs
@@ -45,7 +46,7 @@ def output_arrays(head: Head, test: Outputs, validation: Outputs, images: ImageS
         "confidence": confidence,
         "max_logit": test.max_logit.float(),
         "feature_norm": test.features.norm(dim=1),
-        "own_cosine": _own_cosine(test, head.weight.detach().cpu()),
+        "own_cosine": _own_cosine(test, head),
         "kappa_star": test.kappa_star.float(),
         "validation_labels": validation.labels.int(),
         "validation_predicted": validation.logits.argmax(dim=1).int(),
@@ -74,11 +75,11 @@ def largest_probability(head: Head, logits: Tensor) -> Tensor:
     return torch.cat([log_probabilities(head, chunk).amax(dim=1).exp().float() for chunk in torch.split(logits, _ROWS)])
 
 
-def _own_cosine(outputs: Outputs, weight: Tensor) -> Tensor:
-    """Cosine between each feature and the weight of its own class; zero for a zero feature."""
-    unit_weight = normalize(weight)
+def _own_cosine(outputs: Outputs, head: Head) -> Tensor:
+    """Cosine between each feature and the weight of its own class (the nearest centre); zero for a zero feature."""
+    unit_weight = normalize(head.weight.detach().cpu())
     parts = [
-        (normalize(features) * unit_weight[labels]).sum(dim=1)
+        (normalize(features) * unit_weight[own_rows(head, features, labels)]).sum(dim=1)
         for features, labels in zip(torch.split(outputs.features, _ROWS), torch.split(outputs.labels, _ROWS))
     ]
     # Rounding may leave a cosine a little outside.

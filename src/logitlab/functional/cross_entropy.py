@@ -30,6 +30,28 @@ def rival_logsumexp(logits: Tensor, target: Tensor) -> Tensor:
     return logits.scatter(-1, target.unsqueeze(-1), lowest).logsumexp(dim=-1)
 
 
+def all_rivals_logsumexp(logits: Tensor) -> Tensor:
+    r"""``rival_logsumexp`` for every class in turn: what each would face if it were the target.
+
+    .. math:: r_k = \log \sum_{c \ne k} e^{\ell_c}
+
+    From the classes before and those after k, so that nothing is subtracted: log(Σ - e^{ℓ_k}) would cancel.
+
+    Args:
+        logits: shape ``[..., C]``.
+
+    Returns:
+        Shape ``[..., C]``. With no rival the result is the lowest number.
+
+    >>> all_rivals_logsumexp(torch.tensor([[5.0, 0.0, 0.0]]))
+    tensor([[0.6931, 5.0067, 5.0067]])
+    """
+    lowest = torch.finfo(logits.dtype).min
+    before = F.pad(logits.logcumsumexp(-1)[..., :-1], (1, 0), value=lowest)
+    after = F.pad(logits.flip(-1).logcumsumexp(-1)[..., :-1], (1, 0), value=lowest).flip(-1)
+    return torch.logaddexp(before, after)
+
+
 def softmax_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
     r"""Cross-entropy between the target and the softmax of the logits.
 

@@ -2,13 +2,16 @@
 
 from .classifier import Classifier
 from .cosine_head import CosineHead
+from .group_softmax_head import GroupSoftmaxHead
 from .head import Head
+from .metric_learning_head import MetricLearningHead
 from .optimizer_groups import param_groups
 from .presets import NAMED_HEADS, PRESET_CLASSES, NamedHead
 from .registry import (
     canonical_parameters,
     create_head,
     head_module,
+    head_name,
     head_source,
     known_parameters,
     list_heads,
@@ -23,11 +26,14 @@ __all__ = [
     "PRESET_CLASSES",
     "Classifier",
     "CosineHead",
+    "GroupSoftmaxHead",
     "Head",
+    "MetricLearningHead",
     "NamedHead",
     "canonical_parameters",
     "create_head",
     "head_module",
+    "head_name",
     "head_source",
     "known_parameters",
     "list_heads",

@@ -5,16 +5,26 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from logitlab.config.errors import ParameterError
 from logitlab.config.names import unknown_name
 from logitlab.config.parameters import Range
-from logitlab.temperature import TEMPERATURES, LeastSquares
+from logitlab.margins import (
+    AdditiveAngularMargin,
+    AdditiveCosineMargin,
+    LabelDistributionMargin,
+    MultiplicativeAngularMargin,
+)
+from logitlab.margins.label_distribution import MAX_MARGIN
+from logitlab.temperature import TEMPERATURES, LeastSquares, MaximumLikelihood
 from logitlab.temperature.least_squares import MULTIPLIER
+from logitlab.temperature.running_mean import MOMENTUM
 
 from . import registry
+from .group_softmax_head import CHOICES as GROUP_CHOICES
+from .group_softmax_head import GROUPS, GroupSoftmaxHead
 from .head import Head
 from .papers import Paper, papers_of
 from .parameters import CHOICES, RANGES
@@ -22,16 +32,35 @@ from .presets import NAMED_HEADS, PRESET_CLASSES
 
 # Where the weights lie is no property of a head, and nothing to write on a command line.
 _PLACEMENT = ("device", "dtype")
-_RANGES = {**RANGES, "multiplier": MULTIPLIER}
-_CHOICES = {**CHOICES, "temperature": tuple(TEMPERATURES), "preset": tuple(PRESET_CLASSES)}
+_RANGES = {**RANGES, "multiplier": MULTIPLIER, "momentum": MOMENTUM, "groups": GROUPS, "max_margin": MAX_MARGIN}
+_CHOICES = {
+    "search": ("grid", "continuous"),
+    "normalizer": ("bound", "exact"),
+    **CHOICES,
+    **GROUP_CHOICES,
+    "temperature": tuple(TEMPERATURES),
+    "preset": tuple(PRESET_CLASSES),
+}
 _WRITTEN = {
     "bool": "true or false",
     "bool | None": "true, false or none",
 }
 _SPECIAL = {
     "class_weight": "a list of C positive numbers, or none",
+    "class_counts": "a list of C positive numbers, or none",
     "candidates": "a list of increasing positive numbers, or none",
+    "annealing": "a constant λ >= 0, or a schedule {start, gamma, power, minimum}, or none",
+    "detach_margin": "true or false",
 }
+_PARTS = (
+    LeastSquares,
+    MaximumLikelihood,
+    MultiplicativeAngularMargin,
+    AdditiveCosineMargin,
+    AdditiveAngularMargin,
+    LabelDistributionMargin,
+    GroupSoftmaxHead,
+)
 _PRESET = "the setting of W whose numbers hold: Tables A.1 (imagenet) and A.2."
 
 
@@ -81,6 +110,7 @@ class HeadDescription:
         source: paper and equation; for a registered head the module that registers it.
         papers: what the letters of the source stand for.
         fixed: keywords that make it what it is.
+        usual: keywords that hold unless something else is asked for.
         presets: keywords that each setting of W adds.
         default_preset: the setting that holds when none is named; None for none.
         parameters: its own first.
@@ -95,11 +125,12 @@ class HeadDescription:
     default_preset: str | None
     parameters: tuple[HeadParameter, ...]
     takes_any: bool = False
+    usual: dict[str, Any] = field(default_factory=dict)
 
     @property
     def keywords(self) -> dict[str, Any]:
         """The keywords that the name alone stands for, those of the default preset included."""
-        return {**self.fixed, **self.presets.get(self.default_preset or "", {})}
+        return {**self.usual, **self.fixed, **self.presets.get(self.default_preset or "", {})}
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -108,6 +139,7 @@ class HeadDescription:
             "source": self.source,
             "papers": {letter: vars(paper) for letter, paper in self.papers.items()},
             "fixed": self.fixed,
+            "usual": self.usual,
             "presets": self.presets,
             "default_preset": self.default_preset,
             "parameters": [parameter.to_json() for parameter in self.parameters],
@@ -133,8 +165,8 @@ def describe_head(name: str) -> HeadDescription:
     if name not in NAMED_HEADS:
         return _describe_registered(name)
     named = NAMED_HEADS[name]
-    own = {**named.fixed, **{key: None for keywords in named.presets.values() for key in keywords}}
-    defaults = {**named.fixed, **named.presets.get(named.default or "", {})}
+    own = {**named.usual, **named.fixed, **{key: None for keywords in named.presets.values() for key in keywords}}
+    defaults = {**named.usual, **named.fixed, **named.presets.get(named.default or "", {})}
     if named.presets:
         own["preset"] = None
         defaults["preset"] = named.default
@@ -144,7 +176,7 @@ def describe_head(name: str) -> HeadDescription:
     parameters = [
         HeadParameter(
             name=key,
-            expected=_expected(key),
+            expected=_expected(key) if key != "margin" or named.margin is None else named.margin.margin_expected,
             default=defaults.get(key, _default(key, signature)),
             meaning=meanings.get(key, ""),
             own=key in own,
@@ -154,7 +186,14 @@ def describe_head(name: str) -> HeadDescription:
         for key in sorted(known, key=lambda key: list(own).index(key) if key in own else len(own))
     ]
     return HeadDescription(
-        name, named.source, papers_of(named.source), named.fixed, named.presets, named.default, tuple(parameters)
+        name,
+        named.source,
+        papers_of(named.source),
+        named.fixed,
+        named.presets,
+        named.default,
+        tuple(parameters),
+        usual=named.usual,
     )
 
 
@@ -192,7 +231,9 @@ def _expected(key: str) -> str:
 def _default(key: str, signature: Any) -> Any:
     if key in signature:
         return signature[key].default
-    found = inspect.signature(LeastSquares).parameters.get(key)
+    found = None
+    for kind in _PARTS:
+        found = found or inspect.signature(kind).parameters.get(key)
     # The default candidates are a table of twenty numbers; "none" asks for them.
     return found.default if found is not None and isinstance(found.default, (int, float)) else None
 
@@ -200,7 +241,7 @@ def _default(key: str, signature: Any) -> Any:
 def _meanings() -> dict[str, str]:
     """Read the ``Args`` sections of the classes that take the keywords."""
     found = {"preset": _PRESET}
-    for kind in (LeastSquares, Head):
+    for kind in (*_PARTS, Head):
         section = re.split(r"^Args:\n", inspect.getdoc(kind) or "", maxsplit=1, flags=re.MULTILINE)[-1]
         section = re.split(r"^\S", section, maxsplit=1, flags=re.MULTILINE)[0]
         for key, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", section, flags=re.MULTILINE):

@@ -15,23 +15,27 @@ from logitlab.functional import (
     Reduction,
     at_least_float32,
     autocast_off,
+    check_target,
+    is_soft,
     normalize,
     normalize_logits,
     normalized_sigmoid,
     weight_penalty,
 )
-from logitlab.losses import Link, Loss
+from logitlab.losses import Link, LogitAdjustment, Loss
+from logitlab.margins import AdditiveAngularMargin, AdditiveCosineMargin, Margin, follow_optimizer
 from logitlab.temperature import Temperature, create_temperature
 
 from .compose_loss import compose_loss
 from .parameters import RANGES, class_weight_tensor, find_faults
+from .scores import Scores, logits_of_target
 
 
 class Head(nn.Module):
     r"""All that follows the features: weight, temperature and loss, for single-label classification.
 
     .. math:: \text{features} \to \text{dropout} \to \mathbf{Wx} + \mathbf b \text{ or } \kappa \cos(\mathbf x,
-        \mathbf w_c) + b_c \to \text{logits } \ell \to L(\ell, t) + \text{penalties}
+        \mathbf w_c) + b_c \to \text{logits } \ell \to \text{margin} \to L(\ell, t) + \text{penalties}
 
     ``head(features)`` gives logits, ``head(features, target)`` the loss. The parts combine freely, as in W Table
     C.1; a combination that means nothing is refused in words. Everything is computed in float32 at least with
@@ -40,10 +44,17 @@ class Head(nn.Module):
     Args:
         in_features: D, length of a feature vector.
         num_classes: C.
-        classifier: ``"linear"``: Wx + b (W (1)); ``"cosine"``: κ cos + b (W (7), T (1), (2)).
-        loss: ``"softmax"`` (W (1)), ``"sigmoid"`` (W (8)), ``"squared_error"`` (W (10)), or a ``losses.Loss``.
+        classifier: ``"linear"``: Wx + b (W (1)); ``"cosine"``: κ cos + b (W (7), T (1), (2)); ``"unit_weight"``:
+            ‖x‖ cos, with a weight of unit rows and the length of the feature (SphereFace).
+        loss: ``"softmax"`` (W (1)), ``"sigmoid"`` (W (8)), ``"squared_error"`` (W (10)), ``"focal"``, or a
+            ``losses.Loss``.
         temperature: of a cosine head or of normalized logits: a ``Temperature``, or ``"fixed"``,
-            ``"trainable"``, ``"least_squares"``. The last is for cosines only.
+            ``"trainable"``, ``"least_squares"``, ``"maximum_likelihood"``, ``"rule_of_thumb"``, ``"adacos"``,
+            ``"adacos_dynamic"``. All but the first two are for cosines only.
+        margin: lowers the target's logit where there is a target, in training and evaluation; a ``margins.Margin``.
+            Logits without a target, and the choice of κ, know nothing of it.
+        centers: rows of weight a class; its cosine is the largest of theirs (sub-centre ArcFace). Above 1 for cosines
+            with a temperature that does not choose κ for each sample.
         kappa: the number of a fixed temperature, or the start of a trainable one; positive.
         tau: 1/κ, instead of ``kappa``.
         normalize_logits: divide linear logits by their length before the temperature (W (6)).
@@ -52,11 +63,15 @@ class Head(nn.Module):
         alpha: α in [0, 1) of label smoothing (W (2)).
         beta: β >= 0 of the penalty β‖ℓ‖² (W (5)).
         weight_penalty: λ_final >= 0 of the penalty λ_final/2 ‖W‖² (W §2), on the weight and not the bias.
-        bias: whether classes have a bias; None: linear heads and sigmoid have one, other cosine heads none.
+        bias: whether classes have a bias; None: linear heads and sigmoid have one, others none.
             It starts at zero, for sigmoid at -log C (W §2).
         loss_scale: positive factor on the loss and the logit penalty (W Table A.1), not on the weight penalty.
         target_weight: W's κ of squared error, positive.
         target_value: W's M of squared error, positive.
+        gamma: γ >= 0 of focal loss, 2 by default.
+        adjustment: τ >= 0 of logit adjustment, which trains on ℓ + τ log π; logits stay ℓ. See
+            ``losses.LogitAdjustment``.
+        class_counts: training samples of each class, positive, C of them; None for equally many.
         class_weight: positive factor a class, C of them; divides as in ``torch.nn.functional.cross_entropy``.
         ignore_index: class index of samples that do not count.
         inference_kappa: in eval mode scale by the running ``"mean"`` of κ*, or search ``"per_sample"``.
@@ -64,7 +79,7 @@ class Head(nn.Module):
         dtype: of the parameters; those of the temperature are float32 at least.
 
     Attributes:
-        weight: ``[C, D]``, laid out and initialised as in ``nn.Linear``.
+        weight: ``[C, D]`` (``[C * centers, D]``), laid out and initialised as in ``nn.Linear``.
         link: how logits become probabilities: ``"softmax"``, ``"normalized_sigmoid"`` or ``"none"``.
 
     Raises:
@@ -80,9 +95,11 @@ class Head(nn.Module):
         in_features: int,
         num_classes: int,
         *,
-        classifier: Literal["linear", "cosine"] = "linear",
-        loss: Literal["softmax", "sigmoid", "squared_error"] | Loss = "softmax",
+        classifier: Literal["linear", "cosine", "unit_weight"] = "linear",
+        loss: Literal["softmax", "sigmoid", "squared_error", "focal"] | Loss = "softmax",
         temperature: Temperature | str | None = None,
+        margin: Margin | None = None,
+        centers: int = 1,
         kappa: float | None = None,
         tau: float | None = None,
         normalize_logits: bool = False,
@@ -94,6 +111,9 @@ class Head(nn.Module):
         loss_scale: float = 1.0,
         target_weight: float | None = None,
         target_value: float | None = None,
+        gamma: float | None = None,
+        adjustment: float = 0.0,
+        class_counts: Tensor | Sequence[float] | None = None,
         class_weight: Tensor | Sequence[float] | None = None,
         ignore_index: int = -100,
         inference_kappa: Literal["mean", "per_sample"] = "mean",
@@ -111,22 +131,26 @@ class Head(nn.Module):
         self.in_features = int(in_features)
         self.num_classes = int(num_classes)
         self.classifier = classifier
+        self.centers = int(centers)
         self.normalize_logits = normalize_logits
         self.keep_probability = keep_probability
         self.weight_penalty = weight_penalty
         self.loss_scale = loss_scale
         self.ignore_index = ignore_index
         self.inference_kappa = inference_kappa
-        self.loss_function = compose_loss(loss, alpha, beta, target_weight, target_value)
+        self.loss_function = compose_loss(
+            loss, alpha, beta, target_weight, target_value, gamma, adjustment, class_counts
+        )
         sigmoid = self.link == "normalized_sigmoid"
         has_bias = (classifier == "linear" or sigmoid) if bias is None else bias
 
-        self.weight = nn.Parameter(torch.empty(num_classes, in_features, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(num_classes * self.centers, in_features, device=device, dtype=dtype))
         self.bias: nn.Parameter | None
         if has_bias:
             self.bias = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype))
         else:
             self.register_parameter("bias", None)
+        self.loss_function.to(self.weight.device)
         self.class_weight: Tensor | None
         weights = class_weight_tensor(class_weight)
         self.register_buffer(
@@ -139,11 +163,23 @@ class Head(nn.Module):
             temperature = create_temperature(name, kappa=kappa, tau=tau)
         if temperature is not None:
             self.set_temperature(temperature)
+        self.margin = margin
+        if margin is not None:
+            margin.attach(self.num_classes)
+            self.margin = margin.to(self.weight.device)
+            follow_optimizer(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy or a pickle; its annealing follows the optimiser of its own weight."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if self.margin is not None:
+            follow_optimizer(self)
 
     def reset_parameters(self) -> None:
         """Draw the weight as ``nn.Linear`` does; set the bias to zero, for sigmoid to -log C (W §2).
 
-        Temperatures begin again by ``reset_parameters`` of their own.
+        Numbers a class that stand in the loss or the margin are taken again. Temperatures, and a schedule of λ, begin
+        again by ``reset_parameters`` of their own.
         """
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
@@ -152,6 +188,9 @@ class Head(nn.Module):
         given = class_weight_tensor(self._arguments["class_weight"])
         if self.class_weight is not None and given is not None:
             self.class_weight.copy_(given)
+        for module in self.modules():
+            if isinstance(module, (LogitAdjustment, AdditiveCosineMargin, AdditiveAngularMargin)):
+                module.reset_parameters()
 
     @property
     def link(self) -> Link:
@@ -176,10 +215,16 @@ class Head(nn.Module):
             raise ParameterError(
                 f"Expected a temperature such as Fixed(kappa=25) or LeastSquares(). Got {temperature!r}."
             )
-        if self.classifier != "cosine" and (not self.normalize_logits or temperature.adaptive):
+        on_cosines = temperature.adaptive or temperature.uses_target
+        if self.classifier != "cosine" and (not self.normalize_logits or on_cosines):
             raise ParameterError(
                 f"{type(temperature).__name__} does not suit this head: a temperature needs classifier='cosine', "
                 "and a fixed or trainable one may also scale normalized logits."
+            )
+        if self.centers > 1 and temperature.adaptive:
+            raise ParameterError(
+                f"{type(temperature).__name__} rebuilds a feature from one weight a class; this head has "
+                f"{self.centers} centers a class. Use a fixed or trainable temperature, or AdaCos."
             )
         temperature.attach(self.num_classes)
         dtype = at_least_float32(self.weight)
@@ -198,6 +243,7 @@ class Head(nn.Module):
         """
         arguments = {**self._arguments, "num_classes": num_classes, "kappa": None, "tau": None}
         arguments["temperature"] = None if self.temperature is None else self.temperature.fresh()
+        arguments["margin"] = None if self.margin is None else self.margin.fresh()
         head = type(self).__new__(type(self))
         Head.__init__(head, **arguments, device=self.weight.device, dtype=self.weight.dtype)
         return head.train(self.training)
@@ -215,7 +261,8 @@ class Head(nn.Module):
 
         Args:
             features: shape ``[..., D]``, any floating dtype.
-            target: class indices ``[...]``, or probabilities ``[..., C]`` whose rows add up to one.
+            target: class indices ``[...]``, or probabilities ``[..., C]`` whose rows add up to one. Under a margin
+                these cost the mean of what their classes would, for softmax without smoothing; else they are refused.
             kappa: use this κ instead of the temperature's: a number, or one value a sample, ``[...]``.
             reduction: of the loss: ``"mean"``, ``"sum"`` or ``"none"`` (one loss a sample, penalties included).
             return_logits: give ``(loss, logits)``.
@@ -228,10 +275,11 @@ class Head(nn.Module):
         """
         self._check_features(features)
         with autocast_off(features.device):
-            logits = self._logits(features, kappa)
+            scores = self._scores(features, target, kappa)
             if target is None:
-                return logits
-            loss = self._loss(logits, target, reduction)
+                return scores.logits
+            loss = self._loss(scores, target, reduction)
+            logits = scores.logits
         return (loss, logits) if return_logits else loss
 
     def loss(self, features: Tensor, target: Tensor, **options: Any) -> Tensor:
@@ -297,6 +345,7 @@ class Head(nn.Module):
     def extra_repr(self) -> str:
         """Show the shape, and every part that is not at rest."""
         parts = [f"{self.in_features}, {self.num_classes}, classifier={self.classifier!r}"]
+        parts += [f"centers={self.centers}"] if self.centers > 1 else []
         parts += ["normalize_logits=True"] if self.normalize_logits else []
         parts += [f"bias={self.bias is not None}"]
         for name, rest in (("keep_probability", 1.0), ("weight_penalty", 0.0), ("loss_scale", 1.0)):
@@ -317,25 +366,42 @@ class Head(nn.Module):
         with autocast_off(features.device):
             dtype = at_least_float32(features, self.weight)
             unit_features, unit_weight = normalize(features.to(dtype)), normalize(self.weight.to(dtype))
-            return F.linear(unit_features, unit_weight), unit_features, unit_weight
+            cosine = F.linear(unit_features, unit_weight)
+            if self.centers > 1:
+                cosine = cosine.reshape(*cosine.shape[:-1], self.num_classes, self.centers).amax(dim=-1)
+            return cosine, unit_features, unit_weight
 
-    def _logits(self, features: Tensor, kappa: float | Tensor | None) -> Tensor:
+    def _scores(self, features: Tensor, target: Tensor | None, kappa: float | Tensor | None) -> Scores:
         dtype = at_least_float32(features, self.weight)
         features = features.to(dtype)
         if self.training and self.keep_probability < 1:
             features = F.dropout(features, p=1 - self.keep_probability)
         bias = None if self.bias is None else self.bias.to(dtype)
-        if self.classifier == "linear":
-            logits = F.linear(features, self.weight.to(dtype), bias)
-            if not self.normalize_logits:
-                if kappa is not None:
-                    raise InputError("Got 'kappa' for a head without a temperature. Leave it out.")
-                return logits
-            unit = normalize_logits(logits)
-            return self._kappa(kappa, unit, features, self.weight) * unit
-        cosine, unit_features, unit_weight = self._cosine(features)
-        logits = self._kappa(kappa, cosine, unit_features, unit_weight) * cosine
-        return logits if bias is None else logits + bias
+        if self.classifier == "cosine":
+            cosine, unit_features, unit_weight = self._cosine(features)
+            if target is not None and kappa is None and self.temperature is not None and self.temperature.uses_target:
+                self._show(cosine, target)
+            kappa = self._kappa(kappa, cosine, unit_features, unit_weight)
+            logits = kappa * cosine
+            return Scores(logits if bias is None else logits + bias, features, cosine, kappa)
+        if self.normalize_logits:
+            unit = normalize_logits(F.linear(features, self.weight.to(dtype), bias))
+            return Scores(self._kappa(kappa, unit, features, self.weight) * unit, features)
+        if kappa is not None:
+            raise InputError("Got 'kappa' for a head without a temperature. Leave it out.")
+        weight = self.weight.to(dtype)
+        return Scores(F.linear(features, weight if self.classifier == "linear" else normalize(weight), bias), features)
+
+    def _show(self, cosine: Tensor, target: Tensor) -> None:
+        """Let a temperature that learns from the target see those that count."""
+        assert self.temperature is not None
+        if not self.training or is_soft(target) or not torch.is_grad_enabled():
+            return
+        target = check_target(target, cosine, self.ignore_index)
+        counts = target != self.ignore_index
+        safe = torch.where(counts, target, 0)
+        rows = cosine.detach().reshape(-1, self.num_classes)  # of a single sample too, whose cosine is [C]
+        self.temperature.observe(rows, safe.flatten(), counts.flatten())
 
     def _kappa(
         self, override: float | Tensor | None, cosine: Tensor, unit_features: Tensor, unit_weight: Tensor
@@ -357,7 +423,12 @@ class Head(nn.Module):
             kappa = cosine.new_full((), float(override))
         return kappa.unsqueeze(-1) if kappa.ndim else kappa
 
-    def _loss(self, logits: Tensor, target: Tensor, reduction: Reduction) -> Tensor:
+    def _loss(self, scores: Scores, target: Tensor, reduction: Reduction) -> Tensor:
+        logits = scores.logits
+        target_logits = None
+        if self.margin is not None:
+            target = check_target(target, logits, self.ignore_index)
+            target_logits = logits_of_target(self, self.margin, scores, target)
         penalty = None
         if self.weight_penalty:
             # The loss is scaled as a whole below; the penalty on the weight is not meant to be.
@@ -369,5 +440,6 @@ class Head(nn.Module):
             class_weight=self.class_weight,
             ignore_index=self.ignore_index,
             penalty=penalty,
+            **({} if target_logits is None else {"target_logits": target_logits}),
         )
         return loss if self.loss_scale == 1 else self.loss_scale * loss

@@ -22,13 +22,33 @@ class Paper:
         return f'{self.authors}, "{self.title}"'
 
 
-#: What the letters of ``NamedHead.source`` stand for.
+#: What the letters and names of ``NamedHead.source`` stand for.
 PAPERS: dict[str, Paper] = {
     "W": Paper(
         "Simon Kornblith, Honglak Lee, Ting Chen and Mohammad Norouzi",
         "What's in a Loss Function for Image Classification?",
     ),
     "T": Paper("Takumi Kobayashi", "Temperature in Cosine-based Softmax Loss"),
+    "L": Paper(
+        "Weiyang Liu, Yandong Wen, Zhiding Yu and Meng Yang",
+        "Large-Margin Softmax Loss for Convolutional Neural Networks",
+    ),
+    "Lin": Paper(
+        "Tsung-Yi Lin, Priya Goyal, Ross Girshick, Kaiming He and Piotr Dollár",
+        "Focal Loss for Dense Object Detection",
+    ),
+    "Deng": Paper(
+        "Jiankang Deng, Jia Guo, Tongliang Liu, Mingming Gong and Stefanos Zafeiriou",
+        "Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces",
+    ),
+    "Menon": Paper(
+        "Aditya Krishna Menon, Sadeep Jayasumana, Ankit Singh Rawat, Himanshu Jain, Andreas Veit and Sanjiv Kumar",
+        "Long-tail learning via logit adjustment",
+    ),
+    "Cao": Paper(
+        "Kaidi Cao, Colin Wei, Adrien Gaidon, Nikos Arechiga and Tengyu Ma",
+        "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss",
+    ),
     "G": Paper("Takumi Kobayashi", "Group Softmax Loss with Discriminative Feature Grouping"),
 }
 
@@ -39,7 +59,7 @@ def papers_of(source: str) -> dict[str, Paper]:
     >>> [paper.authors for paper in papers_of("T (11), Table 2 (2κ*)").values()]
     ['Takumi Kobayashi']
     """
-    letters = dict.fromkeys(re.findall(r"\b([A-Z])\b(?= [(§])", source))
+    letters = dict.fromkeys(re.findall(r"\b([A-Z][a-z]*)\b(?= [(§])", source))
     return {letter: PAPERS[letter] for letter in letters if letter in PAPERS}
 
 

@@ -10,8 +10,11 @@ from torch import Tensor
 
 from logitlab.config.names import unknown_name
 from logitlab.config.parameters import Range, parameter_fault
+from logitlab.functional.long_tail import class_counts_fault
 from logitlab.losses import Loss
-from logitlab.temperature import TEMPERATURES, Temperature
+from logitlab.losses.logit_adjustment import not_softmax
+from logitlab.margins import Margin
+from logitlab.temperature import NUMBERED, TEMPERATURES, Temperature, number_refused
 
 #: Numbers, with the interval in which each must lie.
 RANGES: dict[str, Range] = {
@@ -26,13 +29,16 @@ RANGES: dict[str, Range] = {
     "tau": Range(0, low_included=False, optional=True),
     "target_weight": Range(0, low_included=False, optional=True),
     "target_value": Range(0, low_included=False, optional=True),
+    "gamma": Range(0, optional=True),
+    "adjustment": Range(0),
     "ignore_index": Range(integer=True),
+    "centers": Range(1, integer=True),
 }
 
 #: Words, with what each may be.
 CHOICES: dict[str, tuple[str, ...]] = {
-    "classifier": ("linear", "cosine"),
-    "loss": ("softmax", "sigmoid", "squared_error"),
+    "classifier": ("linear", "cosine", "unit_weight"),
+    "loss": ("softmax", "sigmoid", "squared_error", "focal"),
     "inference_kappa": ("mean", "per_sample"),
 }
 
@@ -51,9 +57,11 @@ def find_faults(owner: str, values: dict[str, Any]) -> list[str]:
     faults += [_choice_fault(owner, name, values[name]) for name in CHOICES]
     faults += [
         _temperature_fault(owner, values["temperature"]),
+        _margin_fault(owner, values["margin"]),
         _bool_fault(owner, "bias", values["bias"], optional=True),
         _bool_fault(owner, "normalize_logits", values["normalize_logits"], optional=False),
         _class_weight_fault(owner, values["class_weight"], values["num_classes"]),
+        _class_counts_fault(owner, values["class_counts"], values["num_classes"]),
     ]
     found = [fault for fault in faults if fault]
     # A combination is judged only when its parts are sound: one mistake, one message.
@@ -90,6 +98,31 @@ def _temperature_fault(owner: str, value: Any) -> str | None:
     return parameter_fault(owner, "temperature", expected, value)
 
 
+def _margin_fault(owner: str, value: Any) -> str | None:
+    if value is None or isinstance(value, Margin):
+        return None
+    expected = "a logitlab.margins.Margin or None; create_head takes the number of a margin head ('arcface', ...)"
+    return parameter_fault(owner, "margin", expected, value)
+
+
+def _margin_faults(owner: str, values: dict[str, Any]) -> list[str]:
+    """What does not go together with a margin, or with several centers a class."""
+    faults: list[str] = []
+    margin, cosine = values["margin"], values["classifier"] == "cosine"
+    if values["centers"] > 1 and not cosine:
+        faults.append(f"{owner} takes several 'centers' a class with classifier='cosine' only.")
+    if margin is None:
+        return faults
+    name = type(margin).__name__
+    if values["normalize_logits"]:
+        faults.append(f"{owner} cannot take {name} with normalized logits: it bends a cosine. Use classifier='cosine'.")
+    elif not cosine and not margin.bends_linear:
+        faults.append(f"{name} lowers a cosine. {owner} needs classifier='cosine' and a temperature with it.")
+    if values["loss"] == "squared_error":
+        faults.append(f"{owner} cannot take {name} with squared error, which has a target value instead of a margin.")
+    return faults
+
+
 def _bool_fault(owner: str, name: str, value: Any, *, optional: bool) -> str | None:
     if isinstance(value, bool) or (optional and value is None):
         return None
@@ -114,6 +147,12 @@ def _class_weight_fault(owner: str, value: Any, num_classes: Any) -> str | None:
     return None if sound else parameter_fault(owner, "class_weight", expected, value)
 
 
+def _class_counts_fault(owner: str, value: Any, num_classes: Any) -> str | None:
+    if value is None or num_classes not in RANGES["num_classes"]:
+        return None
+    return class_counts_fault(owner, value, int(num_classes))
+
+
 def _combination_faults(owner: str, values: dict[str, Any]) -> list[str]:
     faults: list[str] = []
     cosine, normalized = values["classifier"] == "cosine", values["normalize_logits"]
@@ -129,11 +168,8 @@ def _combination_faults(owner: str, values: dict[str, Any]) -> list[str]:
         )
     if temperature == "fixed" and not has_number:
         faults.append("The temperature 'fixed' needs its number: give 'kappa' or 'tau' (= 1/kappa).")
-    if temperature == "least_squares" and has_number:
-        faults.append(
-            "The temperature 'least_squares' chooses κ itself and takes no 'kappa' or 'tau'. Leave the number out, "
-            "or use temperature='fixed'."
-        )
+    if isinstance(temperature, str) and has_number and temperature not in NUMBERED:
+        faults.append(number_refused(temperature))
     if squared and has_number:
         faults.append(
             "Squared error has no temperature: W's κ and M are 'target_weight' and 'target_value' here, because "
@@ -160,10 +196,12 @@ def _combination_faults(owner: str, values: dict[str, Any]) -> list[str]:
             f"{owner} got classifier='cosine' and normalize_logits=True: the second normalization undoes the "
             "temperature of the first. Use one of them."
         )
-    adaptive = temperature == "least_squares" or getattr(temperature, "adaptive", False)
+    # By name or as an object: those that are defined on cosines alone.
+    made = TEMPERATURES[temperature]() if isinstance(temperature, str) and temperature != "fixed" else temperature
+    adaptive = isinstance(made, Temperature) and (made.adaptive or made.uses_target)
     if adaptive and normalized and not cosine:
         faults.append(
-            f"{owner} cannot choose κ for each sample of normalized logits: least squares is defined on cosines. Use "
+            f"{owner} cannot choose κ of normalized logits by {type(made).__name__}, which is defined on cosines. Use "
             "classifier='cosine', or 'kappa', 'tau' or temperature='trainable'."
         )
     if normalized and values["beta"]:
@@ -172,6 +210,11 @@ def _combination_faults(owner: str, values: dict[str, Any]) -> list[str]:
             "length, a penalty on it does nothing. Set one of them."
         )
     faults += _squared_error_faults(owner, values, squared)
+    faults += _focal_faults(owner, values)
+    faults += _adjustment_faults(owner, values)
+    faults += _margin_faults(owner, values)
+    if values["classifier"] == "unit_weight" and normalized:
+        faults.append(f"{owner} cannot normalize logits of classifier='unit_weight'. Use classifier='linear'.")
     if squared and (cosine or normalized):
         faults.append(
             f"{owner} got squared error with normalized logits or cosines, which cannot reach a target value "
@@ -192,3 +235,22 @@ def _squared_error_faults(owner: str, values: dict[str, Any], squared: bool) -> 
     if not squared and len(missing) < len(names):
         return [f"{owner} takes 'target_weight' and 'target_value' with loss='squared_error' only."]
     return []
+
+
+def _focal_faults(owner: str, values: dict[str, Any]) -> list[str]:
+    if values["gamma"] is not None and values["loss"] != "focal":
+        return [f"{owner} takes 'gamma' with loss='focal' only."]
+    return []
+
+
+def _adjustment_faults(owner: str, values: dict[str, Any]) -> list[str]:
+    if not values["adjustment"]:
+        if values["class_counts"] is None:
+            return []
+        return [
+            f"{owner} takes 'class_counts' with 'adjustment' only (1 in the paper). For margins by them take the head "
+            "'ldam', or margins.LabelDistributionMargin."
+        ]
+    loss = values["loss"]
+    link = loss.link if isinstance(loss, Loss) else "softmax" if loss in ("softmax", "focal") else "another"
+    return [] if link == "softmax" else [not_softmax(loss if isinstance(loss, str) else type(loss).__name__)]

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 from logitlab.config.errors import ParameterError
 from logitlab.config.names import nearest_name, unknown_name
-from logitlab.temperature import LeastSquares
+from logitlab.margins import Annealing, Margin
+from logitlab.temperature import NUMBERED, TEMPERATURES
 
 from .head import Head
-from .presets import NAMED_HEADS, PRESET_CLASSES, NamedHead
+from .presets import ALIASES, NAMED_HEADS, PRESET_CLASSES, NamedHead
 from .source import code_digest, file_digest
 
 Factory = Callable[..., Head]
@@ -21,9 +22,10 @@ _REGISTERED: dict[str, Factory] = {}
 # Of files: what stood there when the head was registered, which is what runs.
 _SOURCES: dict[str, str | None] = {}
 
-#: What ``create_head`` understands beyond the keywords of ``Head``: the setting of W, and the two numbers of
-#: least squares.
-EXTRA_PARAMETERS = ("preset", "multiplier", "candidates")
+#: What ``create_head`` understands beyond the keywords of ``Head``: the setting of W, and what a temperature that is
+#: given by its name takes.
+TEMPERATURE_PARAMETERS = ("multiplier", "candidates", "search", "normalizer", "momentum")
+EXTRA_PARAMETERS = ("preset", *TEMPERATURE_PARAMETERS)
 
 
 def create_head(name: str, in_features: int, num_classes: int, **parameters: Any) -> Head:
@@ -35,7 +37,8 @@ def create_head(name: str, in_features: int, num_classes: int, **parameters: Any
         num_classes: C.
         **parameters: keywords of ``Head``, which override those of the name; for built-in heads also ``preset``
             (``"imagenet"``, ``"cifar10"``, ``"cifar100"``: the numbers of W Tables A.1 and A.2), and
-            ``multiplier`` and ``candidates`` of least squares.
+            what the temperature takes (``multiplier``, ``candidates``, ``search`` of least squares). Heads with a
+            margin take its number as ``margin``.
 
     Raises:
         ParameterError: an unknown name or parameter (with the nearest right one), or values that do not fit.
@@ -47,20 +50,11 @@ def create_head(name: str, in_features: int, num_classes: int, **parameters: Any
     """
     if name in _REGISTERED:
         return _create_registered(name, in_features, num_classes, parameters)
-    if name not in NAMED_HEADS:
-        raise ParameterError(unknown_name("head", name, list_heads()))
+    name = head_name(name)
     keywords = resolve_parameters(name, parameters)
-    candidates, multiplier = keywords.pop("candidates", None), keywords.pop("multiplier", None)
-    has_number = keywords.get("kappa") is not None or keywords.get("tau") is not None
-    # With a number the name stays a name, and Head says what is wrong with the two together.
-    if keywords.get("temperature") == "least_squares" and not has_number:
-        keywords["temperature"] = LeastSquares(candidates, 1.0 if multiplier is None else multiplier)
-    elif keywords.get("temperature") != "least_squares" and (candidates is not None or "multiplier" in parameters):
-        raise ParameterError(
-            f"'multiplier' and 'candidates' belong to temperature='least_squares', which the head '{name}' does not "
-            "have as it was asked for."
-        )
-    return Head(in_features, num_classes, **keywords)
+    _build_margin(name, keywords, parameters)
+    _build_temperature(name, keywords, parameters)
+    return NAMED_HEADS[name].head_class(in_features, num_classes, **keywords)
 
 
 def resolve_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -73,6 +67,7 @@ def resolve_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ParameterError: an unknown parameter or preset.
     """
+    name = head_name(name)
     named = NAMED_HEADS[name]
     given = dict(parameters)
     preset = given.pop("preset", None) or named.default
@@ -83,7 +78,12 @@ def resolve_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
         faults.append(unknown_name("preset", str(preset), PRESET_CLASSES))
     if faults:
         raise ParameterError(faults)
-    keywords = {**named.fixed, **(named.presets.get(preset, {}) if preset else {})}
+    keywords = {**named.usual, **named.fixed, **(named.presets.get(preset, {}) if preset else {})}
+    scaled = {key for key in ("kappa", "tau", "temperature") if given.get(key) is not None}
+    if scaled and named.length_by_temperature:
+        keywords["classifier"] = "cosine"
+    if scaled and "temperature" in named.usual:
+        keywords.pop("temperature")
     if {"kappa", "tau", "temperature"} & given.keys():
         # One number replaces the other, and a temperature replaces both. A number alone does not replace a
         # temperature: "cosine_ls" with kappa=20 would be called by a name that it no longer deserves.
@@ -91,7 +91,83 @@ def resolve_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
         keywords.pop("tau", None)
     if given.get("temperature", "least_squares") != "least_squares":
         keywords.pop("multiplier", None)
-    return {**keywords, **given}
+    keywords |= given
+    if isinstance(keywords.get("annealing"), dict):
+        keywords["annealing"] = annealing_parameters(keywords["annealing"])
+    return keywords
+
+
+def annealing_parameters(given: dict[str, Any]) -> dict[str, Any]:
+    """All numbers of a schedule of λ.
+
+    Raises:
+        ParameterError: an unknown one.
+    """
+    defaults = {key: value.default for key, value in inspect.signature(Annealing).parameters.items()}
+    unknown = [key for key in given if key not in defaults]
+    if unknown:
+        raise ParameterError([unknown_name("parameter of 'annealing'", str(key), defaults) for key in unknown])
+    return {**defaults, **given}
+
+
+def head_name(name: str) -> str:
+    """The name of a head by itself or by an alias (``amsoftmax`` for ``cosface``).
+
+    Raises:
+        ParameterError: an unknown name, with the nearest right one.
+    """
+    name = ALIASES.get(name, name) if isinstance(name, str) else name
+    if name not in NAMED_HEADS and name not in _REGISTERED:
+        raise ParameterError(unknown_name("head", name, [*list_heads(), *ALIASES]))
+    return name
+
+
+def _build_temperature(name: str, keywords: dict[str, Any], given: dict[str, Any]) -> None:
+    """Hand a temperature that stands by its name the parameters that are its own, in place."""
+    own = {key: value for key in TEMPERATURE_PARAMETERS if (value := keywords.pop(key, None)) is not None}
+    temperature = keywords.get("temperature")
+    has_number = keywords.get("kappa") is not None or keywords.get("tau") is not None
+    known: Any = {}
+    if isinstance(temperature, str) and temperature in TEMPERATURES:
+        known = inspect.signature(TEMPERATURES[temperature]).parameters
+    faults = []
+    for key, value in own.items():
+        owners = [word for word in TEMPERATURES if key in inspect.signature(TEMPERATURES[word]).parameters]
+        if (
+            key not in known
+            and key in given
+            and value != inspect.signature(TEMPERATURES[owners[0]]).parameters[key].default
+        ):
+            words = "' or '".join(owners)
+            faults.append(
+                f"'{key}' belongs to temperature='{words}', which the head '{name}' does not have as it was asked for."
+            )
+    if faults:
+        raise ParameterError(faults)
+    # With a number the name stays a name, and Head says what is wrong with the two together.
+    if known and temperature not in NUMBERED and not has_number:
+        taken = {key: value for key, value in own.items() if key in known}
+        keywords["temperature"] = TEMPERATURES[str(temperature)](**taken)
+
+
+def _build_margin(name: str, keywords: dict[str, Any], given: dict[str, Any]) -> None:
+    """Make a module of the numbers of a margin, in place."""
+    kind = NAMED_HEADS[name].margin
+    if kind is None:
+        return
+    known = inspect.signature(kind).parameters
+    numbers = {key: keywords.pop(key) for key in list(keywords) if key in known}
+    if isinstance(numbers.get("margin"), Margin):
+        own = [key for key in numbers if key != "margin" and key in given]
+        if own:
+            raise ParameterError(f"Got a margin as a module beside its {own}. Give them to the module.")
+        keywords["margin"] = numbers["margin"]
+        return
+    if isinstance(numbers.get("annealing"), dict):
+        numbers["annealing"] = Annealing(**numbers["annealing"])
+    if "class_counts" in numbers and keywords.get("adjustment"):
+        keywords["class_counts"] = numbers["class_counts"]
+    keywords["margin"] = kind(**numbers)
 
 
 def canonical_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
@@ -106,11 +182,17 @@ def canonical_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any
     if name in _REGISTERED:
         return None
     keywords = resolve_parameters(name, parameters)
+    if isinstance(keywords.get("annealing"), (int, float)):
+        keywords["annealing"] = float(keywords["annealing"])
     if keywords.get("tau"):
         keywords["kappa"] = 1 / keywords.pop("tau")
-    defaults = {key: parameter.default for key, parameter in inspect.signature(Head).parameters.items()}
+    if keywords.get("loss") == "focal" and keywords.get("gamma") is None:
+        keywords["gamma"] = 2.0
+    kinds = (Head, NAMED_HEADS[head_name(name)].head_class)
+    defaults = {key: value.default for kind in kinds for key, value in inspect.signature(kind).parameters.items()}
     has_bias = keywords.get("classifier", "linear") == "linear" or keywords.get("loss") == "sigmoid"
-    defaults |= {"multiplier": 1.0, "candidates": None, "bias": has_bias}
+    defaults |= {"multiplier": 1.0, "candidates": None, "search": "grid", "normalizer": "bound", "momentum": 0.1}
+    defaults |= {"bias": has_bias, "annealing": None, "detach_margin": False, "max_margin": None}
     return {key: value for key, value in sorted(keywords.items()) if value is not None and value != defaults[key]}
 
 
@@ -125,10 +207,17 @@ def known_parameters(name: str) -> list[str]:
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
             return []
         return [key for key in signature.parameters if key not in ("in_features", "num_classes")]
+    named = NAMED_HEADS[head_name(name)]
     keywords = [
-        key for key, parameter in inspect.signature(Head).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY
+        key
+        for kind in (Head, named.head_class, named.margin)
+        if kind is not None
+        for key, parameter in inspect.signature(kind).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY or (kind is named.margin and key != "margin")
     ]
-    return [*keywords, *EXTRA_PARAMETERS]
+    if named.margin is not None and "margin" not in inspect.signature(named.margin).parameters:
+        keywords = [key for key in keywords if key != "margin"]  # LDAM makes its own
+    return [*dict.fromkeys(keywords), *EXTRA_PARAMETERS]
 
 
 def register_head(name: str, *, overwrite: bool = False) -> Callable[[AnyFactory], AnyFactory]:
@@ -154,7 +243,7 @@ def register_head(name: str, *, overwrite: bool = False) -> Callable[[AnyFactory
         raise ParameterError(
             f"The name of a head must be letters, digits and underscores, as in @register_head('mine'). Got {name!r}."
         )
-    if name in NAMED_HEADS:
+    if name in NAMED_HEADS or name in ALIASES:
         raise ParameterError(f"The head '{name}' is built in. Choose another name.")
     if name in _REGISTERED and not overwrite:
         raise ParameterError(f"The head '{name}' is registered already. Choose another name, or overwrite=True.")
@@ -174,7 +263,7 @@ def list_heads() -> list[str]:
 
 def named_head(name: str) -> NamedHead | None:
     """What a built-in head is made of; None for a registered one."""
-    return NAMED_HEADS.get(name)
+    return NAMED_HEADS.get(ALIASES.get(name, name))
 
 
 def head_module(name: str) -> str | None:

@@ -51,6 +51,25 @@ class Loss(nn.Module, ABC):
             Shape ``[...]``.
         """
 
+    def per_sample_with_margin(
+        self, logits: Tensor, target: Tensor, target_logits: Tensor, class_weight: Tensor | None = None
+    ) -> Tensor:
+        """Loss of each sample under a margin, its class known in probability: the mean of what its classes would cost.
+
+        Args:
+            logits: without a margin, ``[..., C]``.
+            target: probabilities ``[..., C]``.
+            target_logits: with a margin, of each class were it the target, ``[..., C]``.
+            class_weight: positive factor a class, shape ``[C]``; None unless ``weights_classes``.
+
+        Raises:
+            InputError: this loss defines none.
+        """
+        raise InputError(
+            f"With a margin {type(self).__name__} takes class indices only: a margin belongs to the class of a sample. "
+            "Got probabilities (Mixup?). Softmax cross-entropy without smoothing and penalty takes them."
+        )
+
     def forward(
         self,
         logits: Tensor,
@@ -60,12 +79,15 @@ class Loss(nn.Module, ABC):
         class_weight: Tensor | None = None,
         ignore_index: int = -100,
         penalty: Tensor | None = None,
+        target_logits: Tensor | None = None,
     ) -> Tensor:
         """Loss of a batch.
 
         Args:
             logits: shape ``[..., C]``; half precision is widened to float32.
             target: class indices ``[...]`` or probabilities ``[..., C]``.
+            target_logits: what a margin makes of the target's logit: ``[...]`` beside class indices, and beside
+                probabilities of each class were it the target, ``[..., C]``; None for no margin.
             reduction: ``"mean"``, ``"sum"`` or ``"none"``.
             class_weight: positive factor a class, shape ``[C]``.
             ignore_index: index of samples that do not count.
@@ -92,7 +114,13 @@ class Loss(nn.Module, ABC):
         with autocast_off(logits.device):
             # An ignored sample needs some class to index with; its loss is dropped by reduce_loss.
             safe = target if soft else torch.where(target == ignore_index, 0, target)
-            loss = self.per_sample(logits, safe, weight if self.weights_classes else None)
+            inside = weight if self.weights_classes else None
+            if soft and target_logits is not None:
+                loss = self.per_sample_with_margin(logits, safe, target_logits, inside)
+            else:
+                if target_logits is not None:
+                    logits = logits.scatter(-1, safe.unsqueeze(-1), target_logits.unsqueeze(-1))
+                loss = self.per_sample(logits, safe, inside)
             if weight is not None and not self.weights_classes:
                 loss = loss * sample_weight(safe, weight)
             if penalty is not None:

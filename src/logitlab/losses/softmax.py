@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional as F
 
-from logitlab.functional import softmax_cross_entropy
+from logitlab.functional import all_rivals_logsumexp, softmax_cross_entropy
 
 from .base import Link, Loss
 
@@ -23,3 +24,11 @@ class SoftmaxCrossEntropy(Loss):
     def per_sample(self, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
         """Loss of each sample in nats; see ``Loss.per_sample``."""
         return softmax_cross_entropy(logits, target, class_weight)
+
+    def per_sample_with_margin(
+        self, logits: Tensor, target: Tensor, target_logits: Tensor, class_weight: Tensor | None = None
+    ) -> Tensor:
+        """Σ_k t_k softplus(r_k - φ_k), in nats: equal to the class index for a one-hot row. See ``Loss``."""
+        if class_weight is not None:
+            target = target * class_weight
+        return -(target * F.logsigmoid(target_logits - all_rivals_logsumexp(logits))).sum(dim=-1)

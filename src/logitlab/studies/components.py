@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config.errors import ConfigurationError, LogitLabError
@@ -107,7 +107,7 @@ def read_heads(
     Returns:
         the heads that are right, in their order; ``preset=auto`` is replaced by what it stands for.
     """
-    from ..heads import canonical_parameters, create_head, head_module, head_source
+    from ..heads import canonical_parameters, create_head, head_module, head_name, head_source
 
     if isinstance(heads, (str, Specification)):
         heads = [heads]
@@ -117,6 +117,8 @@ def read_heads(
     for head in heads:
         with faults:
             specification = _resolved(_specification(head, "head"), shape)
+            # An alias is written out, so that a record says what was trained, and no head is compared with itself.
+            specification = replace(specification, name=head_name(specification.name))
             _check_derived(specification)
 
             def build(shape: Shape, specification: Specification = specification) -> None:

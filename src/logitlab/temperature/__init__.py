@@ -1,18 +1,26 @@
-"""How κ is chosen: fixed, trained, or by least squares for each sample."""
+"""How κ is chosen: fixed, trained, or by a rule from the cosines and the class weights."""
 
+from .adacos import AdaCos
 from .base import Temperature
-from .by_name import TEMPERATURES, create_temperature
+from .by_name import NUMBERED, TEMPERATURES, create_temperature, number_refused
 from .fixed import Fixed
 from .least_squares import LeastSquares
+from .maximum_likelihood import MaximumLikelihood
+from .rule_of_thumb import RuleOfThumb
 from .running_mean import RunningMean
 from .trainable import Trainable
 
 __all__ = [
+    "NUMBERED",
     "TEMPERATURES",
+    "AdaCos",
     "Fixed",
     "LeastSquares",
+    "MaximumLikelihood",
+    "RuleOfThumb",
     "RunningMean",
     "Temperature",
     "Trainable",
     "create_temperature",
+    "number_refused",
 ]

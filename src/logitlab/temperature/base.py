@@ -11,10 +11,12 @@ class Temperature(nn.Module, ABC):
     """Base of all temperatures. One of your own states the members below and nothing else.
 
     Attributes:
-        adaptive: whether each sample gets a κ of its own in training.
+        adaptive: whether κ is chosen in training from unit features and unit weight, as a rule one κ a sample.
+        uses_target: whether it learns from the targets; ``observe`` then hears of them.
     """
 
     adaptive: bool = False
+    uses_target: bool = False
 
     @abstractmethod
     def attach(self, num_classes: int) -> None:
@@ -44,6 +46,15 @@ class Temperature(nn.Module, ABC):
 
         Returns:
             κ*, shape ``[...]``.
+        """
+
+    def observe(self, cosine: Tensor, target: Tensor, counts: Tensor) -> None:
+        """Hear of the targets of a batch, right before κ is asked for in training; only where ``uses_target``.
+
+        Args:
+            cosine: detached, shape ``[N, C]``.
+            target: class indices in [0, C), shape ``[N]``; anything for samples that do not count.
+            counts: bool, shape ``[N]``: false for ignored samples.
         """
 
     @abstractmethod

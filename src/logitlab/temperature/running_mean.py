@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from logitlab.config.errors import ParameterError
+from logitlab.config.parameters import Range
 from logitlab.functional import equiangular_kappa
+
+MOMENTUM = Range(0, 1, low_included=False)
 
 
 class RunningMean(nn.Module):
@@ -22,7 +25,9 @@ class RunningMean(nn.Module):
     small steps would be lost. One κ for all samples gives better probabilities at inference than a search for each.
 
     Args:
-        momentum: μ in (0, 1].
+        momentum: μ in (0, 1]; with 1 it is the last batch's mean.
+        first: from the number of classes to the value at the start; the closed form of an equiangular weight at 45°
+            by default.
 
     Shapes:
         ``value``: scalar buffer, positive.
@@ -30,14 +35,15 @@ class RunningMean(nn.Module):
 
     value: Tensor
 
-    def __init__(self, momentum: float = 0.1) -> None:
+    def __init__(self, momentum: float = 0.1, first: Callable[[int], float] = equiangular_kappa) -> None:
         super().__init__()
         self.momentum = momentum
+        self.first = first
         self.num_classes: int | None = None
         self.register_buffer("value", torch.tensor(1.0))
 
     def start(self, num_classes: int) -> None:
-        """Begin at the closed form of an equiangular weight at 45°, once.
+        """Begin at the value for this number of classes, once.
 
         Raises:
             ParameterError: it began already, with another number of classes.
@@ -54,7 +60,7 @@ class RunningMean(nn.Module):
     def reset_parameters(self) -> None:
         """Begin again; also what ``to_empty`` needs after building on the meta device."""
         if self.num_classes is not None:
-            self.value.fill_(equiangular_kappa(self.num_classes))
+            self.value.fill_(self.first(self.num_classes))
 
     def observe(self, kappa: Tensor, counts: Tensor | None = None) -> None:
         """Move towards the mean of a batch, if this pass is one that trains.
@@ -66,9 +72,10 @@ class RunningMean(nn.Module):
         if not (self.training and torch.is_grad_enabled() and kappa.numel()) or _only_looking():
             return
         kappa = kappa.detach().to(self.value.dtype)
-        counted = torch.ones_like(kappa) if counts is None else counts.to(kappa.dtype)
-        number = counted.sum()
-        batch_mean = (kappa * counted).sum() / number.clamp_min(1)
+        counts = torch.ones_like(kappa, dtype=torch.bool) if counts is None else counts
+        number = counts.sum().to(kappa.dtype)
+        # Not a product: what does not count may be NaN.
+        batch_mean = torch.where(counts, kappa, 0.0).sum() / number.clamp_min(1)
         self.value.lerp_(batch_mean, self.momentum * number.clamp_max(1))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -81,6 +88,19 @@ class RunningMean(nn.Module):
     def extra_repr(self) -> str:
         """Show the momentum."""
         return f"momentum={self.momentum}"
+
+
+def has_direction(cosine: Tensor, unit_features: Tensor) -> Tensor:
+    """Which samples may move a mean: a zero feature has no direction, and a broken one no κ*.
+
+    Args:
+        cosine: shape ``[..., C]``.
+        unit_features: shape ``[..., D]``.
+
+    Returns:
+        Bool, shape ``[...]``.
+    """
+    return (unit_features != 0).any(dim=-1) & cosine.isfinite().all(dim=-1)
 
 
 def _only_looking() -> bool:
