@@ -165,7 +165,8 @@ TEXTS: dict[str, Text] = {
         "Classes that are several kinds of things, or noisy labels: a class has several centres, and a sample joins the "
         "nearest (Deng et al. 2020).",
         COSINES.format(kappa="AdaCos's constant, √2 log(C - 1)") + NO_MARGIN,
-        "Least squares rebuilds a feature from one weight a class and is refused here.",
+        "Least squares rebuilds a feature from one weight a class and is refused here. The κ* that tables show is measured over "
+        "all centres.",
     ),
     "logit_adjustment": Text(
         "Logit adjustment",

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import logitlab as ll
 from logitlab.heads import Classifier, Head, create_head
 from logitlab.margins import Annealing, MultiplicativeAngularMargin
 
@@ -184,3 +185,48 @@ def test_training_moves_the_loss_from_softmax_towards_the_margin() -> None:
     annealing_of(head).steps.fill_(10**7)
     torch.testing.assert_close(head(features, target), bare(features, target))
     assert head(features, target) > softmax
+
+
+def test_a_fused_optimiser_that_skips_a_step_does_not_move_it() -> None:
+    head = ll.create_head("lsoftmax", 4, 3)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1, fused=True)
+    scaler = torch.amp.GradScaler("cpu")
+    steps = []
+    for factor in (1.0, float("inf"), 1.0):
+        optimizer.zero_grad()
+        scaler.scale(head(torch.ones(2, 4), torch.tensor([0, 1])) * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        steps.append(int(head.margin.annealing.steps))
+    assert steps == [1, 1, 2]
+
+
+def test_a_margin_that_two_heads_share_moves_once() -> None:
+    margin = ll.MultiplicativeAngularMargin(2, ll.Annealing())
+    heads = torch.nn.ModuleList(ll.Head(4, 3, margin=margin) for _ in range(2))
+    optimizer = torch.optim.SGD(heads.parameters(), lr=0.1)
+    sum(head(torch.ones(2, 4), torch.tensor([0, 1])) for head in heads).backward()
+    optimizer.step()
+    assert int(margin.annealing.steps) == 1
+
+
+def test_a_parametrized_weight_moves_it_too() -> None:
+    head = ll.create_head("lsoftmax", 4, 3)
+    torch.nn.utils.parametrizations.weight_norm(head, "weight")
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    head(torch.ones(2, 4), torch.tensor([0, 1])).backward()
+    optimizer.step()
+    assert int(head.margin.annealing.steps) == 1
+
+
+def test_a_margin_that_is_set_later_follows_as_well() -> None:
+    head = ll.Head(4, 3)
+    head.set_margin(ll.MultiplicativeAngularMargin(2, ll.Annealing()))
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    head(torch.ones(2, 4), torch.tensor([0, 1])).backward()
+    optimizer.step()
+    assert int(head.margin.annealing.steps) == 1
+    with pytest.raises(ll.ParameterError, match="lowers a cosine"):
+        head.set_margin(ll.AdditiveAngularMargin())
+    with pytest.raises(ll.ParameterError, match="Expected a margin"):
+        head.set_margin(0.5)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import logitlab as ll
 from logitlab.config.errors import InputError, ParameterError
 from logitlab.functional import additive_angular_margin, least_squares_kappa, multiplicative_angular_margin
-from logitlab.heads import Head, create_head
+from logitlab.heads import Head, canonical_parameters, create_head
 from logitlab.margins import AdditiveAngularMargin, AdditiveCosineMargin, Annealing, Margin, MultiplicativeAngularMargin
 
 C, D = 5, 6
@@ -293,3 +293,53 @@ def test_one_graph_equals_eager_as_lambda_falls(name: str, parameters: dict[str,
         torch.testing.assert_close(eager.weight, other.weight)
     if "annealing" not in parameters and name != "arcface":
         assert other.margin.annealing.steps == eager.margin.annealing.steps == 3
+
+
+def test_the_logit_penalty_is_on_the_logits_without_a_margin() -> None:
+    features, target = torch.randn(5, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
+    for name, extra in (("lsoftmax", {"annealing": None}), ("arcface", {"kappa": 5.0})):
+        torch.manual_seed(0)
+        plain = ll.create_head(name, 8, 3, dtype=torch.float64, **extra)
+        torch.manual_seed(0)
+        punished = ll.create_head(name, 8, 3, dtype=torch.float64, beta=0.1, **extra)
+        added = punished(features, target, reduction="none") - plain(features, target, reduction="none")
+        torch.testing.assert_close(added, 0.1 * plain(features).square().sum(-1))
+
+
+@pytest.mark.parametrize("name", ["lsoftmax", "sphereface"])
+@pytest.mark.parametrize("size", [1e-15, 1e25])
+def test_lengths_neither_overflow_nor_vanish(name: str, size: float) -> None:
+    head = ll.create_head(name, 8, 3, annealing=None)
+    features = (torch.randn(4, 8) * size).requires_grad_()
+    loss = head(features, torch.tensor([0, 1, 2, 0]))
+    loss.backward()
+    assert loss.isfinite()
+    assert features.grad.isfinite().all()
+    assert (features.grad != 0).any(dim=-1).all() or size > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("arcface", {"kappa": 20}, {"temperature": "fixed", "tau": 0.05}),
+        ("arcface", {"margin": 0.3}, {"margin": [0.3, 0.3, 0.3]}),
+        ("lsoftmax", {"annealing": 0}, {"annealing": None}),
+        ("lsoftmax", {"annealing": 2}, {"annealing": {"start": 2.0, "gamma": 0.0}}),
+        ("lsoftmax", {"margin": 1}, {"margin": 1, "annealing": 3}),
+        ("sphereface", {}, {"annealing": {"start": 1000.0}}),
+        ("ldam", {}, {"class_counts": [5, 5, 5]}),
+        ("logit_adjustment", {}, {"class_counts": [7, 7, 7]}),
+    ],
+)
+def test_two_ways_of_asking_are_one_head(name: str, one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert canonical_parameters(name, one) == canonical_parameters(name, other)
+    assert canonical_parameters(name, one) != canonical_parameters(name, {"alpha": 0.1})
+
+
+def test_pickles_of_a_head_without_margins_are_read() -> None:
+    head = ll.Head(4, 3)
+    state = head.__getstate__()
+    del state["margin"], state["centers"]
+    restored = ll.Head.__new__(ll.Head)
+    restored.__setstate__(state)
+    assert restored(torch.ones(2, 4), torch.tensor([0, 1])).isfinite()

@@ -401,3 +401,15 @@ def test_plugins_that_go_wrong_are_all_told(tmp_path, own_modules):
     assert "has the name of another module, 'json'" in fault.value.faults[1]
     assert "plugin_broken" not in sys.modules
     assert isinstance(sys.modules["plugin_twice"], ModuleType)
+
+
+def test_heads_that_take_no_mixed_labels_are_told_before_anything_is_trained(tmp_path):
+    with pytest.raises(ConfigurationError) as fault:
+        compare(
+            "digits", heads=["softmax", "arcface:alpha=0.1", "lsoftmax:loss=sigmoid"], mixup=0.2, out=tmp_path / "runs"
+        )
+    assert [sentence.split(" cannot")[0] for sentence in fault.value.faults] == [
+        "The head 'arcface:alpha=0.1'",
+        "The head 'lsoftmax:loss=sigmoid'",
+    ]
+    assert not (tmp_path / "runs").exists()

@@ -27,7 +27,7 @@ from .least_squares import (
 from .long_tail import adjust_logits, label_distribution_margins, log_prior
 from .margins import additive_angular_margin, additive_cosine_margin, multiplicative_angular_margin
 from .maximum_likelihood import Normalizer, maximum_likelihood_energy, search_maximum_likelihood
-from .normalization import cosine_similarity, normalize
+from .normalization import cosine_similarity, length, normalize
 from .precision import at_least_float32, autocast_off
 from .reduction import Reduction, reduce_loss, sample_weight
 from .regularizers import logit_penalty, normalize_logits, uniform_target, weight_penalty
@@ -69,6 +69,7 @@ __all__ = [
     "is_soft",
     "label_distribution_margins",
     "least_squares_kappa",
+    "length",
     "log_prior",
     "logit_penalty",
     "maximum_likelihood_energy",

@@ -43,6 +43,25 @@ def normalize(vectors: Tensor) -> Tensor:
     return torch.where(is_zero, 0.0, unit)
 
 
+def length(vectors: Tensor) -> Tensor:
+    r"""Euclidean length of each row; huge rows do not overflow, and a zero row has a zero gradient.
+
+    Args:
+        vectors: floating, shape ``[..., D]``.
+
+    Returns:
+        Shape ``[...]``, float32 or float64.
+
+    >>> length(torch.tensor([[3.0, 4.0], [0.0, 0.0], [3e30, 4e30]]))
+    tensor([5.0000e+00, 0.0000e+00, 5.0000e+30])
+    """
+    vectors = vectors.to(at_least_float32(vectors))
+    largest = vectors.detach().abs().amax(dim=-1, keepdim=True)
+    largest = torch.where(largest > 0, largest, 1.0)
+    found: Tensor = torch.linalg.vector_norm(vectors / largest, dim=-1) * largest.squeeze(-1)
+    return found
+
+
 def cosine_similarity(features: Tensor, weight: Tensor) -> Tensor:
     r"""Cosine of each feature vector to each row of the weight.
 

@@ -8,8 +8,6 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from logitlab.config.errors import ParameterError
-from logitlab.config.names import unknown_name
 from logitlab.config.parameters import Range
 from logitlab.margins import (
     AdditiveAngularMargin,
@@ -23,12 +21,12 @@ from logitlab.temperature.least_squares import MULTIPLIER
 from logitlab.temperature.running_mean import MOMENTUM
 
 from . import registry
+from .group_softmax_head import AT_REST, GROUPS, GroupSoftmaxHead
 from .group_softmax_head import CHOICES as GROUP_CHOICES
-from .group_softmax_head import GROUPS, GroupSoftmaxHead
 from .head import Head
 from .papers import Paper, papers_of
 from .parameters import CHOICES, RANGES
-from .presets import NAMED_HEADS, PRESET_CLASSES
+from .presets import NAMED_HEADS, PRESET_CLASSES, NamedHead
 
 # Where the weights lie is no property of a head, and nothing to write on a command line.
 _PLACEMENT = ("device", "dtype")
@@ -160,8 +158,7 @@ def describe_head(name: str) -> HeadDescription:
     >>> described.keywords, described.parameters[0].expected
     ({'alpha': 0.1}, 'a float in the range [0, 1)')
     """
-    if name not in registry.list_heads():
-        raise ParameterError(unknown_name("head", name, registry.list_heads()))
+    name = registry.head_name(name)
     if name not in NAMED_HEADS:
         return _describe_registered(name)
     named = NAMED_HEADS[name]
@@ -170,7 +167,7 @@ def describe_head(name: str) -> HeadDescription:
     if named.presets:
         own["preset"] = None
         defaults["preset"] = named.default
-    known = [key for key in registry.known_parameters(name) if key not in _PLACEMENT]
+    known = [key for key in registry.known_parameters(name) if key not in _PLACEMENT and key not in _foreign(named)]
     meanings = _meanings()
     signature = inspect.signature(Head).parameters
     parameters = [
@@ -195,6 +192,13 @@ def describe_head(name: str) -> HeadDescription:
         tuple(parameters),
         usual=named.usual,
     )
+
+
+def _foreign(named: NamedHead) -> set[str]:
+    """Parameters that are taken only to be refused in words, or that no command line can write."""
+    grouped = issubclass(named.head_class, GroupSoftmaxHead)
+    foreign = {*AT_REST, *registry.TEMPERATURE_PARAMETERS, "inference_kappa"} if grouped else set()
+    return foreign if named.margin is not None else foreign | {"margin"}
 
 
 def _describe_registered(name: str) -> HeadDescription:

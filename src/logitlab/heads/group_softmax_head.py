@@ -39,7 +39,7 @@ Grouping = Literal["discriminative", "random", "fixed"]
 GROUPS = Range(1, integer=True)
 CHOICES: dict[str, tuple[str, ...]] = {"kind": ("I", "II"), "grouping": ("discriminative", "random", "fixed")}
 # Keywords of Head that change what a logit is, with what stands for "not asked for".
-_AT_REST: dict[str, Any] = {
+AT_REST: dict[str, Any] = {
     "classifier": "linear",
     "loss": "softmax",
     "temperature": None,
@@ -108,7 +108,7 @@ class GroupSoftmaxHead(Head):
     ) -> None:
         owner = type(self).__name__
         faults = _own_faults(owner, in_features, {"groups": groups, "kind": kind, "grouping": grouping}, parameters)
-        accepted = {key: value for key, value in parameters.items() if key not in _AT_REST}
+        accepted = {key: value for key, value in parameters.items() if key not in AT_REST}
         try:
             super().__init__(in_features, num_classes, **accepted)
         except ParameterError as error:
@@ -237,7 +237,7 @@ def _own_faults(owner: str, in_features: Any, own: dict[str, Any], parameters: d
             faults.append(unknown_name(f"{name} of {owner}", value, choices))
     refused = [
         f"{name}={parameters[name]!r}"
-        for name, rest in _AT_REST.items()
+        for name, rest in AT_REST.items()
         if name in parameters and parameters[name] is not rest and parameters[name] != rest
     ]
     if refused:

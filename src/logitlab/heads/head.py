@@ -163,14 +163,35 @@ class Head(nn.Module):
             temperature = create_temperature(name, kappa=kappa, tau=tau)
         if temperature is not None:
             self.set_temperature(temperature)
-        self.margin = margin
+        self.margin: Margin | None = None
         if margin is not None:
-            margin.attach(self.num_classes)
-            self.margin = margin.to(self.weight.device)
-            follow_optimizer(self)
+            self.set_margin(margin)
+
+    def set_margin(self, margin: Margin) -> None:
+        """Replace the margin; an annealed one begins to follow the optimiser.
+
+        Args:
+            margin: of cosines, or one that is meant for Wx.
+
+        Raises:
+            ParameterError: it does not suit the classifier, or has not one number a class.
+        """
+        if not isinstance(margin, Margin):
+            raise ParameterError(f"Expected a margin such as AdditiveAngularMargin(0.5). Got {margin!r}.")
+        if self.classifier != "cosine" and (self.normalize_logits or not margin.bends_linear):
+            raise ParameterError(
+                f"{type(margin).__name__} lowers a cosine. This head needs classifier='cosine' for it."
+            )
+        margin.attach(self.num_classes)
+        self.margin = margin.to(self.weight.device)
+        follow_optimizer(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy or a pickle; its annealing follows the optimiser of its own weight."""
+        # Pickles of versions without these.
+        state.setdefault("centers", 1)
+        if "margin" not in state.get("_modules", {}):
+            state.setdefault("margin", None)
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         if self.margin is not None:
             follow_optimizer(self)

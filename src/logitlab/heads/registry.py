@@ -93,7 +93,8 @@ def resolve_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
         keywords.pop("multiplier", None)
     keywords |= given
     if isinstance(keywords.get("annealing"), dict):
-        keywords["annealing"] = annealing_parameters(keywords["annealing"])
+        # What is left out is that of the head.
+        keywords["annealing"] = annealing_parameters({**named.usual.get("annealing", {}), **keywords["annealing"]})
     return keywords
 
 
@@ -182,8 +183,7 @@ def canonical_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any
     if name in _REGISTERED:
         return None
     keywords = resolve_parameters(name, parameters)
-    if isinstance(keywords.get("annealing"), (int, float)):
-        keywords["annealing"] = float(keywords["annealing"])
+    keywords |= _plainest(keywords)
     if keywords.get("tau"):
         keywords["kappa"] = 1 / keywords.pop("tau")
     if keywords.get("loss") == "focal" and keywords.get("gamma") is None:
@@ -194,6 +194,26 @@ def canonical_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any
     defaults |= {"multiplier": 1.0, "candidates": None, "search": "grid", "normalizer": "bound", "momentum": 0.1}
     defaults |= {"bias": has_bias, "annealing": None, "detach_margin": False, "max_margin": None}
     return {key: value for key, value in sorted(keywords.items()) if value is not None and value != defaults[key]}
+
+
+def _plainest(keywords: dict[str, Any]) -> dict[str, Any]:
+    """Write alike what comes to the same: one of several ways to give a number."""
+    found = dict(keywords)
+    annealing = found.get("annealing")
+    if isinstance(annealing, dict) and annealing["gamma"] * annealing["power"] == 0:
+        annealing = max(annealing["start"], annealing["minimum"])
+    if isinstance(annealing, (int, float)):
+        annealing = float(annealing) or None
+    # m = 1 is no margin, with λ or without.
+    found["annealing"] = None if found.get("margin") == 1 else annealing
+    for key in ("margin", "class_counts"):
+        values = found.get(key)
+        if isinstance(values, (list, tuple)) and values and all(value == values[0] for value in values):
+            found[key] = values[0] if key == "margin" else None
+    has_number = found.get("kappa") is not None or found.get("tau") is not None
+    if has_number and found.get("temperature") == "fixed":
+        found["temperature"] = None
+    return found
 
 
 def known_parameters(name: str) -> list[str]:

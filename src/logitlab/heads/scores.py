@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from logitlab.functional import is_soft, normalize
+from logitlab.functional import is_soft, length, normalize
 from logitlab.margins import Margin
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ def logits_of_target(head: Head, margin: Margin, scores: Scores, target: Tensor)
     dtype, device = scores.logits.dtype, target.device
     if is_soft(target):
         classes = torch.arange(head.num_classes, device=device).expand(scores.logits.shape)
-        length, cosine = _of_every_class(head, scores)
+        scale, cosine = _of_every_class(head, scores)
     else:
         # An ignored sample needs some class to index with; its loss is dropped later.
         classes = torch.where(target == head.ignore_index, 0, target)
-        length, cosine = _of_one_class(head, scores, classes)
-    logits: Tensor = length * margin(cosine, classes)
+        scale, cosine = _of_one_class(head, scores, classes)
+    logits: Tensor = scale * margin(cosine, classes)
     if head.bias is None:
         return logits
     return logits + _rows(head.bias.to(dtype), classes)
@@ -82,9 +82,9 @@ def _of_every_class(head: Head, scores: Scores) -> tuple[Tensor, Tensor]:
     if scores.cosine is not None and scores.kappa is not None:
         return scores.kappa, scores.cosine
     weight = head.weight.to(scores.logits.dtype)
-    length = torch.linalg.vector_norm(scores.features, dim=-1, keepdim=True)
+    scale = length(scores.features).unsqueeze(-1)
     cosine = F.linear(normalize(scores.features), normalize(weight))
-    return (length * _length(weight) if head.classifier == "linear" else length), cosine
+    return (scale * length(weight) if head.classifier == "linear" else scale), cosine
 
 
 def _of_one_class(head: Head, scores: Scores, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,14 +93,9 @@ def _of_one_class(head: Head, scores: Scores, classes: Tensor) -> tuple[Tensor, 
         return scores.kappa.squeeze(-1) if scores.kappa.ndim else scores.kappa, cosine
     # Rows of the targets alone, [..., D]: no second product with all classes.
     weight = _rows(head.weight.to(scores.logits.dtype), classes)
-    length = torch.linalg.vector_norm(scores.features, dim=-1)
+    scale = length(scores.features)
     cosine = (normalize(scores.features) * normalize(weight)).sum(dim=-1)
-    return (length * _length(weight) if head.classifier == "linear" else length), cosine
-
-
-def _length(weight: Tensor) -> Tensor:
-    length: Tensor = torch.linalg.vector_norm(weight, dim=-1)
-    return length
+    return (scale * length(weight) if head.classifier == "linear" else scale), cosine
 
 
 def _rows(values: Tensor, classes: Tensor) -> Tensor:

@@ -51,6 +51,19 @@ class Loss(nn.Module, ABC):
             Shape ``[...]``.
         """
 
+    def per_sample_of_target(
+        self, logits: Tensor, bent: Tensor, target: Tensor, class_weight: Tensor | None = None
+    ) -> Tensor:
+        """Loss of each sample of a class under a margin: that of the logits with the target's bent.
+
+        Args:
+            logits: without a margin, ``[..., C]``.
+            bent: with the target's logit replaced, ``[..., C]``.
+            target: class indices ``[...]``.
+            class_weight: positive factor a class, shape ``[C]``; None unless ``weights_classes``.
+        """
+        return self.per_sample(bent, target, class_weight)
+
     def per_sample_with_margin(
         self, logits: Tensor, target: Tensor, target_logits: Tensor, class_weight: Tensor | None = None
     ) -> Tensor:
@@ -117,9 +130,10 @@ class Loss(nn.Module, ABC):
             inside = weight if self.weights_classes else None
             if soft and target_logits is not None:
                 loss = self.per_sample_with_margin(logits, safe, target_logits, inside)
+            elif target_logits is not None:
+                bent = logits.scatter(-1, safe.unsqueeze(-1), target_logits.unsqueeze(-1))
+                loss = self.per_sample_of_target(logits, bent, safe, inside)
             else:
-                if target_logits is not None:
-                    logits = logits.scatter(-1, safe.unsqueeze(-1), target_logits.unsqueeze(-1))
                 loss = self.per_sample(logits, safe, inside)
             if weight is not None and not self.weights_classes:
                 loss = loss * sample_weight(safe, weight)

@@ -42,10 +42,18 @@ class LogitPenalty(Loss):
 
     def per_sample(self, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
         """Loss of each sample; the penalty carries the weight of the sample. See ``Loss.per_sample``."""
+        return self.loss.per_sample(logits, target, class_weight) + self._penalty(logits, target, class_weight)
+
+    def per_sample_of_target(
+        self, logits: Tensor, bent: Tensor, target: Tensor, class_weight: Tensor | None = None
+    ) -> Tensor:
+        """Loss of each sample under a margin; the penalty is on the logits without it. See ``Loss``."""
+        loss = self.loss.per_sample_of_target(logits, bent, target, class_weight)
+        return loss + self._penalty(logits, target, class_weight)
+
+    def _penalty(self, logits: Tensor, target: Tensor, class_weight: Tensor | None) -> Tensor:
         penalty = logit_penalty(logits, self.beta)
-        if class_weight is not None:
-            penalty = penalty * sample_weight(target, class_weight)
-        return self.loss.per_sample(logits, target, class_weight) + penalty
+        return penalty if class_weight is None else penalty * sample_weight(target, class_weight)
 
     def extra_repr(self) -> str:
         """Show β."""

@@ -14,7 +14,7 @@ from logitlab.config.errors import ParameterError
 from logitlab.config.parameters import Range
 
 _RANGES = {
-    "start": Range(0),
+    "start": Range(0, 1e30),
     "gamma": Range(0),
     "power": Range(0),
     "minimum": Range(0),
@@ -30,7 +30,9 @@ class Annealing(nn.Module):
     t counts the steps of the optimiser that holds the head's weight, whatever the number of forward passes between
     them: gradient accumulation, a second look at a batch, or a step that a GradScaler skips do not advance it. It is a
     buffer, saved and loaded with the model. ``advance`` serves optimisers that are not torch's, and FSDP1, which
-    replaces the weight. With m >= 3 L-Softmax and SphereFace converge from scratch only when λ starts large
+    replaces the weight. ``ZeroRedundancyOptimizer`` steps two optimisers at a time and counts twice.
+
+    With m >= 3 L-Softmax and SphereFace converge from scratch only when λ starts large
     (``benchmarks/lsoftmax_mnist.py``): the heads ``lsoftmax`` and ``sphereface`` start at 1000.
 
     Args:
@@ -113,11 +115,19 @@ def follow_optimizer(head: nn.Module) -> None:
 
 
 def _advance(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    held = None
+    held: set[int] = set()
+    advanced: set[int] = set()
     for head, annealing in _annealed():
-        if held is None:
-            held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        if id(head.weight) in held:
+        held = held or {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        # A margin that two heads share moves once. Parametrizations put another tensor in the place of the weight.
+        if id(annealing) in advanced or not any(id(parameter) in held for parameter in head.parameters()):
+            continue
+        advanced.add(id(annealing))
+        overflow = getattr(optimizer, "found_inf", None)
+        if isinstance(overflow, Tensor):
+            # A fused optimiser skips a step of a GradScaler inside its kernel; asking whether it did would wait for it.
+            annealing.steps += (overflow == 0).to(annealing.steps)
+        else:
             annealing.advance()
 
 

@@ -6,13 +6,16 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..config.errors import ConfigurationError, LogitLabError
+from ..config.errors import ConfigurationError, InputError, LogitLabError
 from ..config.names import unknown_name
 from ..config.specification import Specification, parse_specification
 from ..config.trial import ComponentConfig
 from .faults import Faults
+
+if TYPE_CHECKING:
+    from ..heads import Head
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,12 @@ def read_backbone(backbone: str | Specification, shape: Shape | None, faults: Fa
 
 
 def read_heads(
-    heads: Sequence[str | Specification], in_features: int, shape: Shape | None, faults: Faults
+    heads: Sequence[str | Specification],
+    in_features: int,
+    shape: Shape | None,
+    faults: Faults,
+    *,
+    mixed: bool = False,
 ) -> list[ComponentConfig]:
     """Check heads by building each of them.
 
@@ -103,6 +111,7 @@ def read_heads(
         in_features: D.
         shape: of the data; None when the data could not be loaded.
         faults: gains what is wrong, of every head.
+        mixed: whether the recipe mixes labels, so that each head must take probabilities.
 
     Returns:
         the heads that are right, in their order; ``preset=auto`` is replaced by what it stands for.
@@ -122,7 +131,9 @@ def read_heads(
             _check_derived(specification)
 
             def build(shape: Shape, specification: Specification = specification) -> None:
-                create_head(specification.name, in_features, shape.num_classes, **specification.parameters)
+                head = create_head(specification.name, in_features, shape.num_classes, **specification.parameters)
+                if mixed:
+                    _check_soft_target(head, specification)
 
             try:
                 _check(build, shape)
@@ -149,6 +160,21 @@ def read_heads(
                 raise ConfigurationError(f"'{written}' and '{specification}' are the same head. Give it once.")
             found.append(component)
     return found
+
+
+def _check_soft_target(head: Head, specification: Specification) -> None:
+    """See that the head takes what Mixup makes of the labels, before anything is trained.
+
+    Raises:
+        ConfigurationError: it does not.
+    """
+    import torch
+
+    target = torch.full((2, head.num_classes), 1 / head.num_classes)
+    try:
+        head.eval()(torch.zeros(2, head.in_features), target)
+    except InputError as fault:
+        raise ConfigurationError(f"The head '{specification}' cannot train with Mixup. {fault}") from fault
 
 
 def _naming(head: Specification, sentence: str) -> str:

@@ -99,7 +99,8 @@ def plan_comparison(
     loaded = _load(source, data_root, faults) if source is not None else None
     shape = loaded.shape if loaded is not None else None
     network, in_features = read_backbone(backbone, shape, faults)
-    components = read_heads(heads, in_features, shape, faults)
+    mixed = recipe is not None and recipe.mixup > 0
+    components = read_heads(heads, in_features, shape, faults, mixed=mixed)
     sources = read_ood_sets(ood, shape, None if loaded is None else loaded.fingerprint, data_root, faults)
     faults.raise_all()
     assert loaded is not None
