@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -10,9 +10,6 @@ from torch.nn import functional as F
 
 from logitlab.functional import is_soft, length, normalize
 from logitlab.margins import Margin
-
-if TYPE_CHECKING:
-    from .head import Head
 
 
 class Scores(NamedTuple):
@@ -31,7 +28,27 @@ class Scores(NamedTuple):
     kappa: Tensor | None = None
 
 
-def logits_of_target(head: Head, margin: Margin, scores: Scores, target: Tensor) -> Tensor:
+class Linear(Protocol):
+    """What of a head is asked for here; see ``Head``."""
+
+    num_classes: int
+    centers: int
+    ignore_index: int
+
+    @property
+    def classifier(self) -> str:
+        """``"linear"``, ``"cosine"`` or ``"unit_weight"``."""
+
+    @property
+    def weight(self) -> Tensor:
+        """``[C * centers, D]``."""
+
+    @property
+    def bias(self) -> Tensor | None:
+        """``[C]``."""
+
+
+def logits_of_target(head: Linear, margin: Margin, scores: Scores, target: Tensor) -> Tensor:
     """The logit of each sample's target under a margin: length times φ(cos θ_y), plus the bias.
 
     The length is κ for cosines, ‖x‖ for a weight of unit rows and ‖x‖‖w_y‖ for Wx.
@@ -60,7 +77,7 @@ def logits_of_target(head: Head, margin: Margin, scores: Scores, target: Tensor)
 
 
 @torch.no_grad()
-def own_rows(head: Head, features: Tensor, target: Tensor) -> Tensor:
+def own_rows(head: Linear, features: Tensor, target: Tensor) -> Tensor:
     """The row of the weight that speaks for each sample's class: the class itself, or its nearest centre.
 
     Args:
@@ -78,7 +95,7 @@ def own_rows(head: Head, features: Tensor, target: Tensor) -> Tensor:
     return target * head.centers + torch.stack(cosines).argmax(dim=0)
 
 
-def _of_every_class(head: Head, scores: Scores) -> tuple[Tensor, Tensor]:
+def _of_every_class(head: Linear, scores: Scores) -> tuple[Tensor, Tensor]:
     if scores.cosine is not None and scores.kappa is not None:
         return scores.kappa, scores.cosine
     weight = head.weight.to(scores.logits.dtype)
@@ -87,7 +104,7 @@ def _of_every_class(head: Head, scores: Scores) -> tuple[Tensor, Tensor]:
     return (scale * length(weight) if head.classifier == "linear" else scale), cosine
 
 
-def _of_one_class(head: Head, scores: Scores, classes: Tensor) -> tuple[Tensor, Tensor]:
+def _of_one_class(head: Linear, scores: Scores, classes: Tensor) -> tuple[Tensor, Tensor]:
     if scores.cosine is not None and scores.kappa is not None:
         cosine = scores.cosine.gather(-1, classes.unsqueeze(-1)).squeeze(-1)
         return scores.kappa.squeeze(-1) if scores.kappa.ndim else scores.kappa, cosine
