@@ -8,18 +8,13 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from logitlab.config.errors import InputError, ParameterError
+from logitlab.config.errors import ParameterError
 from logitlab.functional import (
     Reduction,
     at_least_float32,
     autocast_off,
     check_target,
-    is_soft,
-    normalize,
-    normalize_logits,
-    normalized_sigmoid,
     weight_penalty,
 )
 from logitlab.losses import Link, LogitAdjustment, Loss
@@ -27,11 +22,12 @@ from logitlab.margins import AdditiveAngularMargin, AdditiveCosineMargin, Margin
 from logitlab.temperature import Temperature, create_temperature
 
 from .compose_loss import compose_loss
-from .parameters import RANGES, class_weight_tensor, find_faults
+from .parameters import class_weight_tensor, find_faults
 from .scores import Scores, logits_of_target
+from .scoring import Scoring
 
 
-class Head(nn.Module):
+class Head(Scoring):
     r"""All that follows the features: weight, temperature and loss, for single-label classification.
 
     .. math:: \text{features} \to \text{dropout} \to \mathbf{Wx} + \mathbf b \text{ or } \kappa \cos(\mathbf x,
@@ -307,62 +303,6 @@ class Head(nn.Module):
         """The loss; the same as ``head(features, target)``, with the same options."""
         return cast(Tensor, self(features, target, **options))
 
-    def predict_proba(self, features: Tensor) -> Tensor:
-        """Probabilities of the classes.
-
-        Args:
-            features: shape ``[..., D]``.
-
-        Returns:
-            Rows that add up to one, ``[..., C]``.
-
-        Raises:
-            InputError: the loss defines no probabilities (squared error).
-        """
-        return self.probabilities(self(features))
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Turn logits of this head into probabilities by its link.
-
-        Args:
-            logits: shape ``[..., C]``.
-
-        Raises:
-            InputError: the loss defines no probabilities (squared error).
-        """
-        if self.link == "none":
-            raise InputError(
-                "The loss of this head (squared error) defines no probabilities. Use the logits, or predict."
-            )
-        return normalized_sigmoid(logits) if self.link == "normalized_sigmoid" else F.softmax(logits, dim=-1)
-
-    def predict(self, features: Tensor) -> Tensor:
-        """The class with the largest logit, int64, ``[...]``; of equal ones the first."""
-        return cast(Tensor, self(features)).argmax(dim=-1)
-
-    def cosine(self, features: Tensor) -> Tensor:
-        """Cosine of each feature to each row of the weight, without temperature and bias: ``[..., C]``."""
-        return self._cosine(features)[0]
-
-    def max_logit(self, features: Tensor) -> Tensor:
-        """The confidence score of T §3.2.1: the largest cosine of a cosine head, else the largest logit; ``[...]``."""
-        scores = self.cosine(features) if self.classifier == "cosine" else cast(Tensor, self(features))
-        return scores.amax(dim=-1)
-
-    @torch.no_grad()
-    def kappa_star(self, features: Tensor) -> Tensor:
-        """What the temperature's rule says of each sample: ``[...]``, without the multiplier, detached.
-
-        Raises:
-            InputError: the head has no temperature; ``functional.least_squares_kappa`` serves any head.
-        """
-        if self.temperature is None:
-            raise InputError(
-                "This head has no temperature. functional.least_squares_kappa(features, head.weight) measures κ* "
-                "on any head."
-            )
-        return self.temperature.kappa_star(*self._cosine(features))
-
     def extra_repr(self) -> str:
         """Show the shape, and every part that is not at rest."""
         parts = [f"{self.in_features}, {self.num_classes}, classifier={self.classifier!r}"]
@@ -373,76 +313,6 @@ class Head(nn.Module):
             value = getattr(self, name)
             parts += [f"{name}={value:g}"] if value != rest else []
         return ", ".join(parts)
-
-    def _check_features(self, features: Tensor) -> None:
-        if not features.is_floating_point() or features.shape[-1:] != (self.in_features,):
-            raise InputError(
-                f"Expected floating features of shape [..., {self.in_features}]. "
-                f"Got {features.dtype} {list(features.shape)}."
-            )
-
-    def _cosine(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cosines, unit features and unit weight, which is what temperatures ask for."""
-        self._check_features(features)
-        with autocast_off(features.device):
-            dtype = at_least_float32(features, self.weight)
-            unit_features, unit_weight = normalize(features.to(dtype)), normalize(self.weight.to(dtype))
-            cosine = F.linear(unit_features, unit_weight)
-            if self.centers > 1:
-                cosine = cosine.reshape(*cosine.shape[:-1], self.num_classes, self.centers).amax(dim=-1)
-            return cosine, unit_features, unit_weight
-
-    def _scores(self, features: Tensor, target: Tensor | None, kappa: float | Tensor | None) -> Scores:
-        dtype = at_least_float32(features, self.weight)
-        features = features.to(dtype)
-        if self.training and self.keep_probability < 1:
-            features = F.dropout(features, p=1 - self.keep_probability)
-        bias = None if self.bias is None else self.bias.to(dtype)
-        if self.classifier == "cosine":
-            cosine, unit_features, unit_weight = self._cosine(features)
-            if target is not None and kappa is None and self.temperature is not None and self.temperature.uses_target:
-                self._show(cosine, target)
-            kappa = self._kappa(kappa, cosine, unit_features, unit_weight)
-            logits = kappa * cosine
-            return Scores(logits if bias is None else logits + bias, features, cosine, kappa)
-        if self.normalize_logits:
-            unit = normalize_logits(F.linear(features, self.weight.to(dtype), bias))
-            return Scores(self._kappa(kappa, unit, features, self.weight) * unit, features)
-        if kappa is not None:
-            raise InputError("Got 'kappa' for a head without a temperature. Leave it out.")
-        weight = self.weight.to(dtype)
-        return Scores(F.linear(features, weight if self.classifier == "linear" else normalize(weight), bias), features)
-
-    def _show(self, cosine: Tensor, target: Tensor) -> None:
-        """Let a temperature that learns from the target see those that count."""
-        assert self.temperature is not None
-        if not self.training or is_soft(target) or not torch.is_grad_enabled():
-            return
-        target = check_target(target, cosine, self.ignore_index)
-        counts = target != self.ignore_index
-        safe = torch.where(counts, target, 0)
-        rows = cosine.detach().reshape(-1, self.num_classes)  # of a single sample too, whose cosine is [C]
-        self.temperature.observe(rows, safe.flatten(), counts.flatten())
-
-    def _kappa(
-        self, override: float | Tensor | None, cosine: Tensor, unit_features: Tensor, unit_weight: Tensor
-    ) -> Tensor:
-        """The κ that scales, broadcastable to the logits."""
-        if override is None:
-            assert self.temperature is not None  # find_faults refuses normalized logits without one
-            per_sample = self.training or self.inference_kappa == "per_sample"
-            kappa: Tensor = self.temperature(cosine, unit_features, unit_weight, per_sample=per_sample)
-        elif isinstance(override, Tensor):
-            if override.ndim and override.shape != cosine.shape[:-1]:
-                raise InputError(
-                    f"Expected 'kappa' as a number or of shape {list(cosine.shape[:-1])}. Got {list(override.shape)}."
-                )
-            kappa = override.to(cosine)
-        else:
-            if override not in RANGES["kappa"]:
-                raise InputError(f"Expected 'kappa' as a positive, finite number or a tensor. Got {override!r}.")
-            kappa = cosine.new_full((), float(override))
-        return kappa.unsqueeze(-1) if kappa.ndim else kappa
 
     def _loss(self, scores: Scores, target: Tensor, reduction: Reduction) -> Tensor:
         logits = scores.logits
