@@ -100,6 +100,7 @@ def run_serial(job: Job, trials: Sequence[TrialConfig], listener: Listener) -> N
     drain = torchrun_launch() is None
     with one_thread(job.device), interruptible(listener.notice, drain) as interruption:
         while len(agenda):
+            interruption.check()
             if interruption.draining:
                 raise KeyboardInterrupt
             task = agenda.take()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
+
+
+_SECONDS_TO_END = 2.0
 
 
 class Terminated(KeyboardInterrupt):
@@ -27,23 +32,23 @@ class Interruption:
         draining: Ctrl-C was pressed once: what runs may finish, nothing new starts.
     """
 
-    def __init__(self, say: Callable[[str], None], drain: bool = True) -> None:
+    def __init__(self, say: Callable[[str], None], drain: bool = True, at_once: bool = True) -> None:
         self.draining = False
         self._drain = drain
-        self._ending = False
+        self._at_once = at_once
+        self._ending: KeyboardInterrupt | None = None
+        self._raised = -math.inf
         self._say = say
 
     def interrupt(self, number: int, frame: FrameType | None) -> Any:
         """Answer SIGINT.
 
         Raises:
-            KeyboardInterrupt: it is the second one, or nothing is drained.
+            KeyboardInterrupt: it is the second one, or nothing is drained, and the study ends at once.
         """
-        if self._ending:
-            return
         if self.draining or not self._drain:
-            self._ending = True
-            raise KeyboardInterrupt
+            self._end(KeyboardInterrupt())
+            return
         self.draining = True
         # The signal may have come in the middle of a write to the same stream, which cannot be entered twice.
         with suppress(RuntimeError):
@@ -56,22 +61,39 @@ class Interruption:
         """Answer SIGTERM.
 
         Raises:
-            Terminated: always, unless the study is ending already.
+            Terminated: the study ends at once.
         """
-        if not self._ending:
-            self._ending = True
-            raise Terminated
+        self._end(Terminated())
+
+    def check(self) -> None:
+        """End the study here if a signal asked for it.
+
+        Raises:
+            KeyboardInterrupt: a second Ctrl-C came, or (as ``Terminated``) SIGTERM.
+        """
+        if self._ending is not None:
+            raise self._ending
+
+    def _end(self, fault: KeyboardInterrupt) -> None:
+        if self._ending is None:
+            self._ending = fault
+        # Pressed in anger it comes many times, and the first one cleans up. But Python loses an exception that a signal
+        # raises while it closes a generator or frees an object: whoever asks again later gets it again.
+        if self._at_once and time.monotonic() - self._raised > _SECONDS_TO_END:
+            self._raised = time.monotonic()
+            raise self._ending
 
 
 @contextmanager
-def interruptible(say: Callable[[str], None], drain: bool = True) -> Iterator[Interruption]:
+def interruptible(say: Callable[[str], None], drain: bool = True, at_once: bool = True) -> Iterator[Interruption]:
     """Answer the signals inside; outside of the main thread, and where they are ignored, nothing changes.
 
     Args:
         say: shows one sentence.
-        drain: whether one Ctrl-C lets finish what runs; False for ending at once.
+        drain: whether one Ctrl-C lets finish what runs; False for ending with the first one.
+        at_once: raise where the signal finds the program; False for a program that often asks ``check``.
     """
-    interruption = Interruption(say, drain)
+    interruption = Interruption(say, drain, at_once)
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         # A program with an answer of its own to SIGTERM keeps it; Ctrl-C that is ignored (nohup, &) stays so.

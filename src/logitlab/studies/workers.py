@@ -24,12 +24,13 @@ from ..config.errors import LogitLabError, TrialError
 from ..config.trial import TrialConfig
 from ..records import Store
 from ..records.claims import take_claim
-from .agenda import POLL_SECONDS, Agenda, Task
+from .agenda import Agenda, Task
 from .executors import Job, Listener, environment, note_failure, run_trial
 from .interruption import interruptible
 from .plugins import import_plugins
 
 _GRACE_SECONDS = 3.0
+_LOOK_SECONDS = 0.2
 
 
 @dataclass
@@ -57,15 +58,17 @@ def run_in_processes(job: Job, trials: Sequence[TrialConfig], listener: Listener
     pool: list[_Worker] = []
     # Taken from the agenda, and waiting for a worker that is starting.
     at_hand: deque[Task] = deque()
-    with interruptible(listener.notice) as interruption:
+    # A signal only leaves a mark: raised in the middle of this bookkeeping it could be lost, or a worker with it.
+    with interruptible(listener.notice, at_once=False) as interruption:
         try:
             while agenda or at_hand or _busy(pool):
+                interruption.check()
                 if interruption.draining and not _busy(pool):
                     raise KeyboardInterrupt
                 if not interruption.draining:
                     _employ(pool, at_hand, agenda, job, workers)
-                # Trials of other runners end without a word: look up now and then.
-                for ready in wait([worker.pipe for worker in pool], POLL_SECONDS):
+                # Signals, and trials of other runners that end without a word: look up now and then.
+                for ready in wait([worker.pipe for worker in pool], _LOOK_SECONDS):
                     worker = next(worker for worker in pool if worker.pipe is ready)
                     if not _receive(worker, agenda, listener):
                         pool.remove(worker)
@@ -133,7 +136,7 @@ def _receive(worker: _Worker, agenda: Agenda, listener: Listener) -> bool:
 
 def _bury(worker: _Worker, job: Job, agenda: Agenda, listener: Listener) -> None:
     """Record the trial of a worker that died as failed."""
-    worker.process.join()
+    _join(worker)
     how = _cause_of_death(worker.process.exitcode)
     if not worker.ready:
         raise LogitLabError(f"A worker process {how} before its first trial. Take the executor 'serial' to see why.")
@@ -167,10 +170,15 @@ def _end(pool: list[_Worker]) -> None:
             if busy:
                 worker.process.terminate()
         for worker in pool:
-            worker.process.join(_GRACE_SECONDS)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+            _join(worker)
+
+
+def _join(worker: _Worker) -> None:
+    """Wait for the end of a worker, and bring it about where it does not come."""
+    worker.process.join(_GRACE_SECONDS)
+    if worker.process.is_alive():
+        worker.process.kill()
+        worker.process.join()
 
 
 def _work(job: Job, pipe: Connection) -> None:
