@@ -135,3 +135,69 @@ def test_import_needs_torch_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "1.0 True", done.stderr
+
+
+def test_feature_maps_are_flattened_where_asked_for() -> None:
+    values = np.arange(24.0).reshape(2, 3, 2, 2)
+    with pytest.raises(InputError, match=r"\[N, D\], not empty.*\[2, 3, 2, 2\]"):
+        Rows(values, "x")
+    rows = Rows(values, "x", flatten=True)
+    assert rows.shape == (2, 12)
+    assert torch.equal(torch.cat([chunk for _, chunk in rows.chunks()]).flatten(), torch.arange(24.0).double())
+
+
+def test_columns_hold_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "_CHUNK_ELEMENTS", 4)
+    values = np.arange(10).reshape(2, 5)
+    parts = list(Rows(values, "x").columns())
+    assert [where for where, _ in parts] == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert torch.equal(torch.cat([chunk for _, chunk in parts], dim=1), torch.from_numpy(values).double())
+    bad = np.where(values == 8, np.nan, values)
+    with pytest.raises(InputError, match="row 1"):
+        list(Rows(bad, "x").columns())
+
+
+def test_chunks_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "_CHUNK_ELEMENTS", 4)
+    rows = Rows(np.ones((8, 2)), "x")
+    assert [len(chunk) for _, chunk in rows.passing_chunks(3)] == [6, 2]
+    assert [len(chunk) for _, chunk in rows.passing_chunks(3, width=4)] == [3, 3, 2]
+
+
+def test_sums_beyond_float64_are_no_infinity() -> None:
+    # The quick check sums a chunk; these are finite numbers all the same.
+    assert len(list(Rows(np.full((3, 2), 1.5e308), "x").chunks())) == 1
+
+
+@pytest.mark.parametrize("kind", ["tensor", "map", "reversed", "maps", "float64"])
+def test_passing_chunks_are_the_callers(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(arrays, "_CHUNK_ELEMENTS", 6)
+    plain = np.arange(14, dtype=np.float32).reshape(7, 2)
+    np.save(tmp_path / "x.npy", plain)
+    values = {
+        "tensor": torch.from_numpy(plain).requires_grad_(),
+        "map": np.load(tmp_path / "x.npy", mmap_mode="r"),
+        "reversed": plain[::-1, ::-1].copy()[::-1, ::-1],
+        "maps": torch.from_numpy(plain).reshape(7, 1, 2, 1),
+        "float64": torch.from_numpy(plain).double(),
+    }[kind]
+    rows = Rows(values, "x", flatten=True)
+    expected = torch.from_numpy(plain).double()
+    for where, chunk in rows.passing_chunks():
+        assert torch.equal(chunk, expected[where])
+        chunk.zero_()
+    # What the caller does with a chunk stays with the caller.
+    for where, chunk in rows.passing_chunks():
+        assert torch.equal(chunk, expected[where])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_row_of_passing_chunks_is_named(bad: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "_CHUNK_ELEMENTS", 4)
+    values = np.zeros((7, 2), dtype=np.float32)
+    values[5, 1] = bad
+    with pytest.raises(InputError, match="row 5"):
+        list(Rows(values, "x").passing_chunks())
+    for distance in ("cosine", "centered_cosine", "euclidean"):
+        with pytest.raises(InputError, match=r"'x' with finite values.*row 5"):
+            class_separation(values, np.arange(7) % 2, distance)  # type: ignore[arg-type]

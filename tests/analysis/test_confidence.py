@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_curve
 
 from logitlab.analysis import UndefinedError, misclassification_ap
 from logitlab.config.errors import InputError
@@ -33,6 +34,30 @@ def test_equals_the_step_sum(tied: bool) -> None:
     assert found.details["auroc"] == pytest.approx(pairs, abs=1e-12)
     assert found.details["base_rate"] == correct.mean()
     assert (found.n, found.split, found.warnings) == (200, "test", ())
+
+
+@pytest.mark.parametrize("positives", [1, 2, 19, 20, 21, 39, 40, 60, 100, 173])
+@pytest.mark.parametrize("tied", [False, True])
+def test_fpr95_equals_the_roc_curve(positives: int, tied: bool) -> None:
+    generator = np.random.default_rng(positives)
+    correct = generator.permutation(np.arange(200) < positives)
+    confidence = generator.normal(size=200) + correct
+    confidence = np.round(confidence) if tied else confidence
+    false, true, _ = roc_curve(correct, confidence, drop_intermediate=False)
+    expected = false[true >= 0.95][0]
+    assert misclassification_ap(confidence, correct).details["fpr95"] == pytest.approx(expected, abs=1e-15)
+
+
+def test_fpr95_by_hand() -> None:
+    # Of twenty right answers one may be refused: the threshold is the second smallest, which one of two mistakes ties.
+    right, wrong = np.arange(20.0), [1.0, 0.5]
+    found = misclassification_ap(np.r_[right, wrong], np.arange(22) < 20)
+    assert found.details["fpr95"] == 0.5
+    # Of nineteen none may.
+    found = misclassification_ap(np.r_[right[1:], wrong], np.arange(21) < 19)
+    assert found.details["fpr95"] == 0.5
+    assert misclassification_ap([1, 1, 1], [1, 1, 0]).details["fpr95"] == 1
+    assert misclassification_ap([2, 2, 1], [1, 1, 0]).details["fpr95"] == 0
 
 
 def test_correct_answers_are_the_positives() -> None:

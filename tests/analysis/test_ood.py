@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from logitlab.analysis import UndefinedError, ood_ap
 from logitlab.config.errors import InputError
@@ -33,6 +33,9 @@ def test_equals_scikit_learn(kind: str) -> None:
     scores = np.r_[inside[correct], outside]
     assert found.value == pytest.approx(average_precision_score(positive, scores), rel=1e-12)
     assert found.details["auroc"] == pytest.approx(roc_auc_score(positive, scores), rel=1e-12)
+    false, true, _ = roc_curve(positive, scores, drop_intermediate=False)
+    assert found.details["fpr95"] == pytest.approx(false[true >= 0.95][0], abs=1e-15)
+    assert found.details["base_rate"] == pytest.approx(positive.mean(), abs=1e-15)
     assert found.split == "test"
 
 

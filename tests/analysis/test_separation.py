@@ -5,12 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import OneHotEncoder
 
-from logitlab.analysis import UndefinedError, arrays, class_separation
+from logitlab.analysis import UndefinedError, arrays, class_separation, separation_by_layer
 from logitlab.analysis.separation import Distance
 from logitlab.config.errors import InputError
 
@@ -183,3 +185,73 @@ def test_one_class_is_undefined() -> None:
 def test_an_unknown_distance_is_named() -> None:
     with pytest.raises(InputError, match="did you mean 'euclidean'"):
         class_separation(np.eye(3), [0, 1, 1], "euclidian")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("distance", ["cosine", "centered_cosine", "euclidean"])
+@settings(max_examples=60, deadline=None)
+@given(elements=st.integers(1, 100), seed=st.integers(0, 2**16), spread=st.sampled_from([1.0, 1e-2, 1e-4]))
+def test_any_order_and_chunk_size(distance: Distance, elements: int, seed: int, spread: float) -> None:
+    # With a small spread around the class means, W takes its second pass.
+    x, y = unbalanced(7)
+    x = spread * x + np.stack([np.roll([5.0, 1, 0, 0, 2], label) for label in y])
+    oracle = squared_distance if distance == "euclidean" else cosine_distance
+    expected = quadruple_sum(x - x.mean(axis=0) if distance == "centered_cosine" else x, y, oracle)
+    order = np.random.default_rng(seed).permutation(len(x))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrays, "_CHUNK_ELEMENTS", elements)
+        assert class_separation(x[order], y[order], distance).value == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("spread", [0.3, 3e-2, 1.2e-2, 1e-2, 1e-3, 1e-5])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_one_pass_keeps_the_digits_of_collapse(distance: Distance, spread: float) -> None:
+    """1 - R² from either side of the switch to the second pass, against W and B taken apart."""
+    generator = np.random.default_rng(0)
+    y = np.repeat(np.arange(4), 25)
+    x = np.eye(8)[y] + spread * generator.normal(size=(100, 8))
+    points = x / np.linalg.norm(x, axis=1, keepdims=True) if distance == "cosine" else x
+    means = np.stack([points[y == k].mean(axis=0) for k in range(4)])
+    within = np.mean([((points[y == k] - means[k]) ** 2).sum(axis=1).mean() for k in range(4)])
+    between = ((means - means.mean(axis=0)) ** 2).sum(axis=1).mean()
+    found = 1 - class_separation(x, y, distance).value
+    assert found == pytest.approx(within / (within + between), rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "centered_cosine"])
+def test_huge_tiny_and_zero_rows_together(distance: Distance) -> None:
+    x, y = unbalanced(8)
+    if distance == "centered_cosine":
+        for scale in (1e200, 1e-140):
+            assert class_separation(x * scale, y, distance).value == pytest.approx(
+                class_separation(x, y, distance).value, abs=1e-12
+            )
+        return
+    expected = class_separation(x, y).value
+    scale = np.where(np.arange(15) % 2, 1e200, 1e-150)[:, None]
+    assert class_separation(x * scale, y).value == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(InputError, match="squared lengths are finite"):
+        class_separation(x * 1e200, y, "euclidean")
+
+
+def test_layers_are_flattened_one_by_one() -> None:
+    generator = np.random.default_rng(0)
+    y = np.repeat(np.arange(3), [5, 6, 7])
+    maps = generator.normal(size=(18, 4, 3, 3)) + y[:, None, None, None]
+    layers = {"block1": torch.from_numpy(maps).to(memory_format=torch.channels_last), "last": maps.mean(axis=(2, 3))}
+    found = separation_by_layer(layers, y, "centered_cosine", split="train")
+    assert list(found) == ["block1", "last"]
+    for name, x in (("block1", maps.reshape(18, -1)), ("last", layers["last"])):
+        expected = quadruple_sum(x - x.mean(axis=0), y, cosine_distance)
+        assert found[name].value == pytest.approx(expected, abs=1e-12)
+        assert (found[name].split, found[name].n) == ("train", 18)
+
+
+def test_layers_that_are_refused_are_named() -> None:
+    with pytest.raises(InputError, match="at least one layer"):
+        separation_by_layer({}, [0, 1])
+    with pytest.raises(InputError, match=r"layers\['b'\]"):
+        separation_by_layer({"b": np.full((2, 3), np.nan)}, [0, 1])
+    with pytest.raises(UndefinedError, match="Layer 'b'.*0/0"):
+        separation_by_layer({"b": np.ones((2, 3))}, [0, 1], "euclidean")
+    with pytest.raises(InputError, match="did you mean 'cosine'"):
+        separation_by_layer({"b": np.ones((2, 3))}, [0, 1], "cosin")  # type: ignore[arg-type]

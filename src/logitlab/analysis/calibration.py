@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import torch
-from torch import Tensor
-
-from logitlab.config.errors import InputError
-
 from .arrays import ArrayLike, Rows, read_labels
 from .measurement import Measurement
+from .probabilities import probability_chunks
+from .reliability import reliability
 
 
 def negative_log_likelihood(
@@ -41,7 +36,7 @@ def negative_log_likelihood(
     rows = Rows(p, "p", allow_infinite=log_probabilities)
     labels = read_labels(y, "y", *rows.shape)
     total, zeros = 0.0, 0
-    for where, chunk in _probabilities(rows, logarithms=log_probabilities):
+    for where, chunk in probability_chunks(rows, logarithms=log_probabilities):
         target = chunk.gather(1, labels[where].to(rows.device).unsqueeze(1))
         logarithm = target if log_probabilities else target.log()
         total -= float(logarithm.sum())
@@ -86,41 +81,5 @@ def expected_calibration_error(p: ArrayLike, y: ArrayLike, bins: int = 15, *, sp
     >>> round(found.value, 6)
     0.15
     """
-    if bins < 1:
-        raise InputError(f"Expected 'bins' of at least 1. Got {bins}.")
-    rows = Rows(p, "p")
-    labels = read_labels(y, "y", *rows.shape)
-    # Integers hold no probability but 0 and 1; their borders stay in double precision.
-    dtype = rows.dtype if rows.dtype.is_floating_point else torch.float64
-    borders = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1].to(dtype).to(rows.device, torch.float64)
-    gap = torch.zeros(bins, dtype=torch.float64, device=rows.device)
-    for where, chunk in _probabilities(rows):
-        confidence = chunk.amax(dim=1)
-        correct = chunk.argmax(dim=1) == labels[where].to(rows.device)
-        # right=False: a confidence on a border belongs to the bin below it.
-        index = torch.bucketize(confidence, borders, right=False)
-        gap.index_add_(0, index, correct.to(torch.float64) - confidence)
-    value = float(gap.abs().sum()) / len(rows)
-    convention = f"{bins} bins of equal width (lo, hi]"
-    return Measurement("expected_calibration_error", value, convention, len(rows), split)
-
-
-def _probabilities(rows: Rows, *, logarithms: bool = False) -> Iterator[tuple[slice, Tensor]]:
-    """Read chunks and refuse those that are no probabilities (logits are the usual mistake)."""
-    # Rounding changes each entry by half its eps at most, hence a sum of one as well; float32 adds the
-    # rounding of the softmax that made it.
-    precision = torch.finfo(rows.dtype).eps if rows.dtype.is_floating_point else 0.0
-    tolerance = max(1e-4, 2 * precision)
-    for where, chunk in rows.chunks():
-        total = chunk.logsumexp(dim=1).exp() if logarithms else chunk.sum(dim=1)
-        negative = not logarithms and bool((chunk < 0).any())
-        # Not "> tolerance": a row of -inf gives NaN, which no comparison finds.
-        wrong = ~((total - 1).abs() <= tolerance)
-        if negative or bool(wrong.any()):
-            given = "'p' to hold logarithms of probabilities" if logarithms else "'p' to hold probabilities"
-            got = "a negative value" if negative else f"a row whose sum is {float(total[wrong][0]):.6g}"
-            raise InputError(
-                f"Expected {given}, rows that add up to 1. Got {got}. "
-                "For logits take their softmax first (head.predict_proba does)."
-            )
-        yield where, chunk
+    found = reliability(p, y, bins, split=split)
+    return Measurement("expected_calibration_error", found.value, found.convention, found.n, split)

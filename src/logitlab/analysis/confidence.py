@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .arrays import ArrayLike, Rows, read_flags
+from .detection import detection
 from .measurement import Measurement, UndefinedError
 
 
@@ -16,7 +17,9 @@ def misclassification_ap(confidence: ArrayLike, correct: ArrayLike, *, split: st
     all are tied at a base rate of .3).
 
     AP depends on the base rate, here the accuracy: two heads that separate equally well differ when they err
-    differently often. The base rate and the AUROC, which does not depend on it, stand in ``details``.
+    differently often. The base rate stands in ``details``, beside two numbers that do not depend on it: the AUROC, and
+    FPR@95, the share of wrong answers accepted at the largest threshold that accepts at least 95 % of the right ones
+    (confidence ≥ threshold; ties share it).
 
     Args:
         confidence: shape ``[N]``, larger is surer; T takes the largest logit (of a cosine head: the largest
@@ -25,7 +28,7 @@ def misclassification_ap(confidence: ArrayLike, correct: ArrayLike, *, split: st
         split: the part of the data, kept in the result.
 
     Returns:
-        A fraction in (0, 1]; chance gives the base rate. ``details``: ``base_rate``, ``auroc``.
+        A fraction in (0, 1]; chance gives the base rate. ``details``: ``base_rate``, ``auroc``, ``fpr95``.
 
     Raises:
         InputError: NaN or infinity, or lengths that differ.
@@ -35,11 +38,10 @@ def misclassification_ap(confidence: ArrayLike, correct: ArrayLike, *, split: st
         T §3.2.1 and Figure 4 (a). Computed by ``sklearn.metrics.average_precision_score``.
 
     >>> found = misclassification_ap([0.9, 0.8, 0.7, 0.6], [True, True, False, True])
-    >>> round(found.value, 4), found.details["base_rate"]
-    (0.9167, 0.75)
+    >>> round(found.value, 4), found.details["base_rate"], found.details["fpr95"]
+    (0.9167, 0.75, 1.0)
     """
     import numpy as np
-    from sklearn.metrics import average_precision_score, roc_auc_score
 
     rows = Rows(confidence, "confidence", dimensions=1)
     flags = read_flags(correct, "correct", len(rows)).cpu().numpy()
@@ -49,15 +51,16 @@ def misclassification_ap(confidence: ArrayLike, correct: ArrayLike, *, split: st
             f"Expected right and wrong answers to tell apart. Got {right} right ones among {len(rows)}."
         )
     scores = np.concatenate([chunk.cpu().numpy() for _, chunk in rows.chunks()])
+    value, details = detection(flags, scores)
     warnings = []
     if len(np.unique(scores)) == 1:
         warnings.append("All confidences are equal: the value is the base rate.")
     return Measurement(
         "misclassification_ap",
-        float(average_precision_score(flags, scores)),
+        value,
         "positive: correct answers; step sum, tied scores share a threshold",
         len(rows),
         split,
         tuple(warnings),
-        {"base_rate": right / len(rows), "auroc": float(roc_auc_score(flags, scores))},
+        details,
     )

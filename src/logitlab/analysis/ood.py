@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .arrays import ArrayLike, Rows, read_flags
+from .detection import detection
 from .measurement import Measurement, UndefinedError
 
 
@@ -20,8 +21,9 @@ def ood_ap(
     threshold; the sum is a step sum.
 
     AP depends on the base rate, the share of positives, hence on the number of OOD images and on the accuracy:
-    compare it among heads that saw the same images. The base rate and the AUROC, which does not depend on it,
-    stand in ``details``.
+    compare it among heads that saw the same images. The base rate stands in ``details``, beside two numbers that do not
+    depend on it: the AUROC, and FPR@95, the share of OOD images accepted at the largest threshold that accepts at least
+    95 % of the positives (confidence ≥ threshold; ties share it).
 
     Args:
         confidence_id: of in-distribution images, shape ``[N]``, larger is surer. T takes the largest logit (of
@@ -31,7 +33,7 @@ def ood_ap(
         split: the part of the in-distribution data, kept in the result.
 
     Returns:
-        A fraction in (0, 1]; chance gives the base rate. ``details``: ``base_rate``, ``auroc``.
+        A fraction in (0, 1]; chance gives the base rate. ``details``: ``base_rate``, ``auroc``, ``fpr95``.
 
     Raises:
         InputError: NaN or infinity, or lengths that differ.
@@ -45,7 +47,6 @@ def ood_ap(
     (0.8333, 0.6667, 0.5)
     """
     import numpy as np
-    from sklearn.metrics import average_precision_score, roc_auc_score
 
     known, strange = (
         Rows(values, name, dimensions=1)
@@ -59,15 +60,16 @@ def ood_ap(
         raise UndefinedError(f"Expected right answers among {len(known)}. Got none: nothing to tell from OOD images.")
     scores = np.concatenate([positives, outside])
     is_known = np.repeat([True, False], [len(positives), len(outside)])
+    value, details = detection(is_known, scores)
     warnings = []
     if len(np.unique(scores)) == 1:
         warnings.append("All confidences are equal: the value is the base rate.")
     return Measurement(
         "ood_ap",
-        float(average_precision_score(is_known, scores)),
+        value,
         "positive: correctly classified, negative: OOD, mistakes left out; step sum, tied scores share a threshold",
         len(scores),
         split,
         tuple(warnings),
-        {"base_rate": len(positives) / len(scores), "auroc": float(roc_auc_score(is_known, scores))},
+        details,
     )

@@ -31,7 +31,10 @@ def per_class_accuracy(scores: ArrayLike, y: ArrayLike) -> Tensor:
     rows = Rows(scores, "scores", allow_infinite=True)
     count, num_classes = rows.shape
     labels = read_labels(y, "y", count, num_classes).cpu()
-    predicted = torch.cat([chunk.argmax(dim=1).cpu() for _, chunk in rows.chunks()])
+    # One array from the start: small ones that lie among freed chunks would keep their memory from being used again.
+    predicted = torch.empty(count, dtype=torch.int64)
+    for where, chunk in rows.chunks():
+        predicted[where] = chunk.argmax(dim=1)
     right = torch.bincount(labels[predicted == labels], minlength=num_classes).double()
     # 0/0 is NaN, which says that nothing was measured.
     return right / torch.bincount(labels, minlength=num_classes)
@@ -49,6 +52,9 @@ def balanced_accuracy(scores: ArrayLike, y: ArrayLike, *, split: str | None = No
         scores: probabilities or logits, shape ``[N, C]``.
         y: class indices, shape ``[N]``.
         split: the part of the data, kept in the result.
+
+    Returns:
+        A fraction in [0, 1].
 
     Raises:
         InputError: NaN, shapes that do not fit, or labels outside [0, C).
