@@ -1,6 +1,7 @@
 """Images by name or path, split, augmented and served in batches."""
 
 from .augmentation import Augmentation, prepare_batch
+from .corruptions import CORRUPTIONS, CorruptedImages, available_corruptions, corrupt
 from .dataset import DataSet
 from .decoding import ImageFiles
 from .images import Images, MemoryImages
@@ -12,7 +13,9 @@ from .splitting import Split, split_data
 from .streaming import StreamedImages
 
 __all__ = [
+    "CORRUPTIONS",
     "Augmentation",
+    "CorruptedImages",
     "DataSet",
     "ImageFiles",
     "Images",
@@ -20,6 +23,8 @@ __all__ = [
     "OodSet",
     "Split",
     "StreamedImages",
+    "available_corruptions",
+    "corrupt",
     "epoch_order",
     "list_data_sets",
     "list_ood_sets",

@@ -11,6 +11,7 @@ from .collecting import (
     collect_confidence,
     collect_features,
 )
+from .corruption import corruption_errors
 from .measuring import MEASURES, evaluate, log_probabilities, measure
 from .ood import ood_measures
 from .outputs import largest_probability, output_arrays
@@ -24,6 +25,7 @@ __all__ = [
     "collect",
     "collect_confidence",
     "collect_features",
+    "corruption_errors",
     "evaluate",
     "largest_probability",
     "log_probabilities",
