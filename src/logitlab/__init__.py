@@ -36,13 +36,14 @@ if TYPE_CHECKING:
         MultiplicativeAngularMargin,
     )
     from .serving import Predictor
-    from .studies import Comparison, TrainedModel, compare, train
+    from .studies import AnalysisReport, Comparison, TrainedModel, analyze, compare, train
     from .temperature import AdaCos, Fixed, LeastSquares, MaximumLikelihood, RuleOfThumb, Temperature, Trainable
 
 _EXPORTS: dict[str, str] = {
     "AdaCos": "temperature",
     "AdditiveAngularMargin": "margins",
     "AdditiveCosineMargin": "margins",
+    "AnalysisReport": "studies",
     "Annealing": "margins",
     "Classifier": "heads",
     "Comparison": "studies",
@@ -66,6 +67,7 @@ _EXPORTS: dict[str, str] = {
     "Trainable": "temperature",
     "TrainedModel": "studies",
     "TrialError": "config.errors",
+    "analyze": "studies",
     "compare": "studies",
     "create_head": "heads",
     "list_heads": "heads",
@@ -101,6 +103,7 @@ __all__ = [
     "AdaCos",
     "AdditiveAngularMargin",
     "AdditiveCosineMargin",
+    "AnalysisReport",
     "Annealing",
     "Classifier",
     "Comparison",
@@ -124,6 +127,7 @@ __all__ = [
     "Trainable",
     "TrainedModel",
     "TrialError",
+    "analyze",
     "compare",
     "create_head",
     "list_heads",

@@ -62,6 +62,7 @@ def test_without_options_the_studys_own_defaults_hold(called):
         "validation_fraction": 0.1,
         "split_seed": 0,
         "ood": None,
+        "measure": (),
         "tensorboard": False,
         "report": True,
     }
@@ -94,6 +95,7 @@ def test_every_option_arrives(called, tmp_path):
         "validation_fraction": 0.2,
         "split_seed": 4,
         "ood": ["noise", "some/folder"],
+        "measure": (),
         "tensorboard": True,
         "report": False,
         "epochs": -1,

@@ -17,6 +17,7 @@ from logitlab.report import (
     comparison_table,
     evidence,
     page,
+    page_parts,
     sections,
     write_report,
 )
@@ -175,7 +176,7 @@ def test_long_names_break_between_their_parts(root):
     assert "data.<wbr>validation_<wbr>fraction" in text
     assert "normalized_<wbr>sigmoid" in text
     assert "<td>0.1</td>" in text
-    assert str(page._breakable("a_<b>.c_")) == "a_<wbr>&lt;b&gt;.<wbr>c_"
+    assert str(page_parts.breakable("a_<b>.c_")) == "a_<wbr>&lt;b&gt;.<wbr>c_"
 
 
 def test_the_policy_allows_the_script_of_the_page_alone(root):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .analyze import analyze
 from .compare import compare
 from .evaluate import evaluate
 from .export_records import export_records
@@ -20,6 +21,7 @@ _COMMANDS = {
     "compare": compare,
     "train": train,
     "evaluate": evaluate,
+    "analyze": analyze,
     "predict": predict,
     "heads": heads,
     "export-records": export_records,

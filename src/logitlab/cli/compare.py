@@ -83,6 +83,15 @@ def compare(
             rich_help_panel=_IMAGES,
         ),
     ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure the trained models further, as 'logitlab analyze' does: all, basic, or a measure such as cka "
+            "or separation. Repeatable; works on finished studies without training.",
+            metavar="NAME",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None,
     split_seed: Annotated[int, typer.Option(help=_DATA["split_seed"], metavar="INT ≥ 0", rich_help_panel=_IMAGES)] = 0,
     data_root: Annotated[
         Path | None,
@@ -166,6 +175,7 @@ def compare(
             validation_fraction=validation_fraction,
             split_seed=split_seed,
             ood=ood or None,
+            measure=measure or (),
             progress=reporter,
             tensorboard=tensorboard,
             report=not no_report,
@@ -193,6 +203,8 @@ def _show(comparison: Comparison) -> None:
         "",
         f"Took {comparison.seconds:.1f} s. Records and models: {folder}",
     ]
+    if comparison.analysis is not None:
+        closing.append(f"Measures: {printable(str((comparison.folder / 'analysis' / 'analysis.json').resolve()))}")
     if comparison.report is not None:
         closing.append(f"Report: {printable(str(comparison.report.resolve()))}")
     console = Console()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .analysis_page import write_analysis_page
 from .columns import COLUMNS, Column
 from .content import Cell, Row
 from .page import write_report
@@ -22,5 +23,6 @@ __all__ = [
     "escape_markdown",
     "group_by_head",
     "recommendations",
+    "write_analysis_page",
     "write_report",
 ]

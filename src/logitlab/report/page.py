@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logitlab.config.errors import RecordError
 from logitlab.config.names import printable
+from logitlab.records.analysis import ANALYSIS_FILE, Analysis, read_analysis
 from logitlab.records.files import write_atomic
 
 from .artefacts import class_names, gather
 from .evidence import with_evidence
 from .foot import configuration, head_parameters, remarks, versions
+from .page_parts import MOST_BYTES, inline, template_environment
 from .recommendations import advise
 from .rows import Record
 from .seal import is_current, seal, source_digest
 from .table import comparison_table
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-    from markupsafe import Markup
-
-#: No report is larger, so that it can be sent by mail.
-MOST_BYTES = 2_000_000
-
-_TEMPLATES = Path(__file__).parent / "templates"
+    from .analysis import AnalysisSections
+    from .artefacts import HeadArtefacts
+#: The folder beside the trials of a comparison that holds its analysis.
+ANALYSIS_FOLDER = "analysis"
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ def render(records: list[Record], root: Path, title: str | None = None) -> str:
     names = class_names(heads)
     # A head without a finished trial is named with the failures and in the table; it has no pictures.
     trained = [head for head in heads if head.seeds]
-    environment = _environment()
+    environment = template_environment()
     page = environment.get_template("report.html")
     fixed: dict[str, Any] = {
         "title": _plain(title or f"Classifier heads on {_data_name(records)}"),
@@ -122,11 +118,14 @@ def render(records: list[Record], root: Path, title: str | None = None) -> str:
         "head_parameters": head_parameters(heads),
         "versions": versions(records),
         "remarks": remarks(records),
-        **_inline(environment),
+        **inline(environment),
     }
+    analysed = _analysis(root, heads)
+    fixed.update(analysed)
+    room = MOST_BYTES - (analysed["analysis"].size if analysed["analysis"] else 0)
     album = Album(heads, names)
     for detail in _DETAILS:
-        pictures = album.page(detail.thumbnails, detail.side, detail.heads, MOST_BYTES, shared=detail.shared)
+        pictures = album.page(detail.thumbnails, detail.side, detail.heads, room, shared=detail.shared)
         if pictures is None:
             continue
         text = printable(page.render(**fixed, **pictures))
@@ -137,43 +136,33 @@ def render(records: list[Record], root: Path, title: str | None = None) -> str:
     )
 
 
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+def _analysis(root: Path, heads: Sequence[HeadArtefacts]) -> dict[str, Any]:
+    """Return the variables of the template that come from the analysis beside the comparison, where there is one."""
+    from .analysis_page import within
 
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["breakable"] = _breakable
-    return environment
-
-
-def _inline(environment: Environment) -> dict[str, Any]:
-    """Return style and script with the policy that lets these two run and nothing else, whatever a name may hold."""
-    from markupsafe import Markup
-
-    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
-    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode()
-    policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
-    # Both files are ours and hold no text of a user.
-    return {"style": Markup(style), "script": Markup(script), "policy": policy}
+    file = root / ANALYSIS_FOLDER / ANALYSIS_FILE
+    found: AnalysisSections | None = None
+    words, own = "", True
+    if file.exists():
+        try:
+            analysis = read_analysis(file)
+        except RecordError as fault:
+            words = f"The analysis of these models cannot be shown. {fault}"
+        else:
+            places = _places(analysis, heads)
+            own = places is None
+            # Half of the page: the other half is the comparison's.
+            found = next(within(analysis, MOST_BYTES // 2, places=places), None)
+            if found is None:
+                words = f"The pictures of the analysis leave no room for this page: '{file}' holds its numbers."
+    return {"analysis": found, "analysis_words": words, "own_places": own}
 
 
-def _breakable(text: str) -> Markup:
-    """Let a long name end a line after a colon, a comma, a bracket, an underscore or a point before a letter.
-
-    The parts are escaped.
-    """
-    from markupsafe import Markup
-
-    return Markup("<wbr>").join(re.split(r"(?<=[:,\[_])(?=[^\s_])|(?<=\.)(?=[^\W\d])", text))
+def _places(analysis: Analysis, heads: Sequence[HeadArtefacts]) -> dict[str, int] | None:
+    """Return the place of each analysed model, that of its head; None where two models would share one."""
+    known = {str(seed.record["identity"]): head.index for head in heads for seed in head.seeds}
+    places = {model.label: known[model.identity] for model in analysis.models if model.identity in known}
+    return places if len(places) == len(set(places.values())) == len(analysis.models) else None
 
 
 def _data_name(records: list[Record]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from logitlab.records import Store
+from logitlab.records.analysis import ANALYSIS_FILE
 
 from .rows import Record
 
@@ -40,6 +41,7 @@ def source_digest(records: list[Record], root: Path, title: str | None) -> str:
     for path in sorted([*package.rglob("*"), *(package.parent / "statistics").glob("*")]):
         if path.suffix in (".py", ".html", ".css", ".js"):
             add(path.name, _digest(path))
+    add(ANALYSIS_FILE, _digest(root / "analysis" / ANALYSIS_FILE))
     for record in records:
         folder = store.trial_folder(str(record["identity"]))
         for path in (folder / "outputs.npz", folder / "model.json", *sorted(folder.glob("ood/*"))):

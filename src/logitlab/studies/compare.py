@@ -15,13 +15,17 @@ from ..config.specification import Specification
 from ..config.torchrun import refuse_torchrun
 from ..config.trial import TrialConfig
 from ..records import Store
+from .analyze import analyze_study
 from .comparison import Comparison
 from .executors import Job, TrialFunction, run_serial, worker_count
+from .faults import Faults
+from .measuring import choose_measures
 from .ood import attach_ood, choose_ood, missing_ood, tell_ood
 from .plan import Plan, plan_comparison
 from .progress import Reporter, Silent
 
 if TYPE_CHECKING:
+    from ..records.analysis import Analysis
     from ..training import Progress
 
 #: The heads that are compared when none is named.
@@ -47,6 +51,7 @@ def compare(
     validation_fraction: float = 0.1,
     split_seed: int = 0,
     ood: Sequence[str] | str | None = None,
+    measure: Sequence[str] | str = (),
     progress: Reporter | None = None,
     tensorboard: bool = False,
     report: bool = True,
@@ -81,6 +86,8 @@ def compare(
         ood: out-of-distribution sets to measure every trained model on: ``"noise"``, ``"patches"``, ``"notmnist"``,
             ``"dtd"``, any data set or folder of images; see :func:`~logitlab.data.load_ood`. None takes patches and
             noise for ``digits`` and nothing otherwise. Models of finished trials are measured without training.
+        measure: measures of :func:`~logitlab.analyze` for every trained model beside those of the table: ``"all"``,
+            ``"basic"`` or names. They are taken after the last trial, on the test images, and shown in the report.
         progress: receives the events of the study; None for silence.
         tensorboard: log every epoch of the trials that run in ``out/tensorboard``.
         report: write ``out/report.html``, one page with pictures.
@@ -100,28 +107,37 @@ def compare(
     reporter = progress or Silent()
     try:
         reporter.prepare()
-        plan = plan_comparison(
-            data={
-                "name": str(data),
-                "image_size": image_size,
-                "train_limit": train_limit,
-                "validation_fraction": validation_fraction,
-                "split_seed": split_seed,
-            },
-            heads=DEFAULT_HEADS if heads is None else heads,
-            backbone=backbone,
-            training=training,
-            seeds=seeds,
-            out=folder,
-            executor=executor,
-            workers=workers,
-            device=device,
-            data_root=root,
-            plugins=plugins,
-            options=[name for name in compare.__annotations__ if name not in ("training", "return")],
-            ood=choose_ood(ood, str(data)),
-        )
+        faults = Faults()
+        measures: tuple[str, ...] = ()
+        plan: Plan | None = None
+        with faults:
+            measures = choose_measures(measure) if measure else ()
+        with faults:
+            plan = plan_comparison(
+                data={
+                    "name": str(data),
+                    "image_size": image_size,
+                    "train_limit": train_limit,
+                    "validation_fraction": validation_fraction,
+                    "split_seed": split_seed,
+                },
+                heads=DEFAULT_HEADS if heads is None else heads,
+                backbone=backbone,
+                training=training,
+                seeds=seeds,
+                out=folder,
+                executor=executor,
+                workers=workers,
+                device=device,
+                data_root=root,
+                plugins=plugins,
+                options=[name for name in compare.__annotations__ if name not in ("training", "return")],
+                ood=choose_ood(ood, str(data)),
+            )
+        faults.raise_all()
+        assert plan is not None
         run_plan(plan, trial_function(tensorboard), folder, root, executor, workers, reporter)
+        analysis = _analyse(plan, measures, folder, str(data), root, reporter) if measures else None
         if report:
             reporter.reporting()
         store = Store(folder)
@@ -131,11 +147,28 @@ def compare(
             for trial in plan.trials
             for record in store.records([trial.identity])
         ]
-        comparison = Comparison(tuple(records), folder, time.monotonic() - began)
+        comparison = Comparison(tuple(records), folder, time.monotonic() - began, analysis=analysis)
         page = _write_report(comparison, reporter) if report else None
     finally:
         reporter.stop()
     return replace(comparison, report=page, seconds=time.monotonic() - began)
+
+
+def _analyse(
+    plan: Plan, measures: Sequence[str], folder: Path, data: str, root: str | None, reporter: Reporter
+) -> Analysis | None:
+    """Measure the trained models; a study that is done is not lost because they cannot be measured."""
+    identities = [trial.identity for trial in plan.trials]
+    ood = [source.name for source in plan.ood]
+    try:
+        return analyze_study(
+            folder, identities, data, measures, ood=ood, device=plan.device, data_root=root, tell=reporter.notice
+        )
+    except OSError as fault:
+        reporter.notice(f"The measures cannot be written in '{folder}': {fault.strerror or fault}.")
+    except LogitLabError as fault:
+        reporter.notice(f"The models cannot be measured: {fault}")
+    return None
 
 
 def _write_report(comparison: Comparison, reporter: Reporter) -> Path | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config.errors import InputError
 from ..config.names import unknown_name
+from ..records.analysis import Analysis
 from ..report import ComparisonTable, comparison_table, escape_markdown, recommendations, write_report
 
 #: The file beside the trials.
@@ -25,12 +26,14 @@ class Comparison:
         folder: where the records and the trained models lie.
         seconds: how long this call took; trials that were done before cost nothing.
         report: the page of pictures; None where none was asked for or could be written.
+        analysis: the further measures of every model; None where none were asked for or could be taken.
     """
 
     records: tuple[dict[str, Any], ...] = field(repr=False)
     folder: Path
     seconds: float
     report: Path | None = None
+    analysis: Analysis | None = field(default=None, repr=False)
 
     def write_report(self, path: Path | str | None = None) -> Path:
         """Write the comparison as one HTML page with pictures.

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-
 _SECONDS_TO_END = 2.0
 
 

@@ -40,6 +40,8 @@ DASHES: tuple[tuple[int, tuple[float, ...]], ...] = (
     (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)),
 )
 COLOURS = len(MARKERS)
+#: Classes of a map have more colours than heads: the digits are ten.
+CLASS_COLOURS = 10
 
 _VARIABLES = {
     INK: "currentColor",
@@ -49,6 +51,7 @@ _VARIABLES = {
     KNOWN: "var(--known)",
     **{stand_in: f"var(--strange-{index})" for index, stand_in in enumerate(STRANGE)},
     **{f"#0701{index:02x}": f"var(--series-{index})" for index in range(COLOURS)},
+    **{f"#0702{index:02x}": f"var(--class-{index})" for index in range(CLASS_COLOURS)},
 }
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -81,11 +84,18 @@ _STYLE = {
     "lines.markersize": 5.0,
 }
 _DECIMALS = re.compile(r"(\.\d\d)\d+")
+# A line of no length: the dot of a map of thousands.
+_DOT = re.compile(r"M (\S+ \S+) L \1(?: |$)")
 
 
 def series_colour(index: int) -> str:
     """Return the stand-in for the colour of the head ``index``; colours come round again after ``COLOURS`` heads."""
     return f"#0701{index % COLOURS:02x}"
+
+
+def class_colour(index: int) -> str:
+    """Return the stand-in for the colour of the class ``index``; they come round again after ``CLASS_COLOURS``."""
+    return f"#0702{index % CLASS_COLOURS:02x}"
 
 
 def new_axes(
@@ -199,7 +209,8 @@ def _clean(root: ElementTree.Element, name: str) -> None:
             elif key == "clip-path":
                 kept[key] = value.replace("url(#", f"url(#{name}-")
             elif key in ("d", "x", "y", "transform", "width", "height"):
-                kept[key] = _DECIMALS.sub(r"\1", " ".join(value.split()))
+                short = _DECIMALS.sub(r"\1", " ".join(value.split()))
+                kept[key] = _DOT.sub(r"M\1h0", short) if key == "d" else short
             else:
                 kept[key] = value
         element.attrib = kept

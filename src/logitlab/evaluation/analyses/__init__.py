@@ -1,0 +1,33 @@
+"""Every measure of one model by name: from its passes to plain values."""
+
+from __future__ import annotations
+
+from . import answers, geometry, representations, transfer
+from .requests import Measure, Request, plain_entry, right
+from .strange import out_of_distribution
+
+#: Measures of one model; the keys are ``logitlab.records.analysis.MEASURE_NAMES``.
+MEASURES: dict[str, Measure] = {
+    "accuracy": answers.accuracy,
+    "calibration": answers.calibration,
+    "reliability": answers.reliability,
+    "separation": representations.separation,
+    "separation_by_layer": representations.separation_by_layer,
+    "sparsity_by_layer": representations.sparsity_by_layer,
+    "class_angle": geometry.class_angle,
+    "span_angle": geometry.span_angle,
+    "angle_histogram": geometry.angle_histogram,
+    "rank": representations.rank,
+    "spectra": representations.spectra,
+    "densities": representations.densities,
+    "hardness": geometry.hardness,
+    "hull": geometry.hull,
+    "misclassification": answers.misclassification,
+    "precision_recall": answers.precision_recall,
+    "risk_coverage": answers.risk_coverage,
+    "tsne": representations.tsne,
+    "probe": transfer.probe,
+    "corruption": transfer.corruption,
+}
+
+__all__ = ["MEASURES", "Measure", "Request", "out_of_distribution", "plain_entry", "right"]
