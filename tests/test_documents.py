@@ -56,6 +56,23 @@ def test_the_readme_lists_every_head() -> None:
         assert row.group(1) == named.source
 
 
+def test_the_page_of_the_analysis_names_every_function_and_its_example_prints_what_it_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from logitlab import analysis
+
+    page = (REPOSITORY / "docs" / "analysis.md").read_text(encoding="utf-8")
+    functions = [name for name in analysis.__all__ if name.islower()]
+    assert [name for name in functions if not re.search(rf"`{name}[`(]", page)] == []
+    code, printed = (
+        re.search(rf"^```{kind}\n(.*?)^```", page, re.MULTILINE | re.DOTALL) for kind in ("python", "text")
+    )
+    assert code is not None
+    assert printed is not None
+    exec(compile(code.group(1), "analysis.md", "exec"), {})
+    assert capsys.readouterr().out == printed.group(1)
+
+
 def test_the_architecture_says_of_every_module_what_its_docstring_says() -> None:
     package = REPOSITORY / "src" / "logitlab"
     modules = {}

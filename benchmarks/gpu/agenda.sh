@@ -17,7 +17,9 @@ step() {
 }
 
 # The suite's own options ask for pytest-xdist.
+# The suite bounds its tests by pytest-timeout, which need not be there.
 tests=(python -m pytest -q -o addopts= --import-mode=importlib --strict-markers -p no:cacheprovider)
+tests+=(-W ignore::pytest.PytestConfigWarning)
 
 step versions python -c "import torch; print(torch.__version__, torch.version.cuda, torch.cuda.get_device_name())"
 # Heads move to the GPU and back, give what they give on the CPU, and never wait for it.
