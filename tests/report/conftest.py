@@ -1,12 +1,16 @@
-"""Made-up records in the form of ``logitlab.records``."""
+"""Made-up records in the form of ``logitlab.records``, and a browser that looks at the pages made of them."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 MEASURES = {
     "accuracy": 0.9,
@@ -76,3 +80,42 @@ def make() -> SimpleNamespace:
 def root(tmp_path):
     """The folder of a study."""
     return tmp_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None and os.environ.get("CI"):
+        pytest.fail("The tests of the page need chromium: apt-get install chromium")
+    if CHROMIUM is None:
+        pytest.skip("No chromium on this machine, and CI is not set: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        # Containers of CI run as root, where Chromium's sandbox refuses to start. The page is our own.
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_page(browser, report):
+    """Open the page of the fixture ``report``; at the end nothing may have been asked for or complained about."""
+    contexts, requests, complaints = [], [], []
+
+    def visit(width=1280, height=900, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(report.as_uri(), wait_until="load")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    outside = [url for url in requests if not url.startswith("data:") and url.split("#")[0] != report.as_uri()]
+    assert outside == []
+    assert requests

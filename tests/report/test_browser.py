@@ -1,8 +1,6 @@
 """The page in headless Chromium: it opens, sorts, asks for nothing, fits a phone and can be read in the dark."""
 
-import os
 import re
-import shutil
 
 import fabricated
 import pytest
@@ -11,7 +9,6 @@ from logitlab.report import write_report
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NAMES = ["ankle boot", "a/b & <c>", "shirt", "a class with quite a long name", "日本語"]
 
 
@@ -23,45 +20,6 @@ def report(tmp_path_factory):
     long = "squared_error_with_a_name_that_no_phone_is_wide_enough_for"
     records.append(fabricated.make_failure(long, 0, "The loss of epoch 2 is not finite: lower the learning rate."))
     return write_report(records, root, root / "report.html")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None and os.environ.get("CI"):
-        pytest.fail("The tests of the page need chromium: apt-get install chromium")
-    if CHROMIUM is None:
-        pytest.skip("No chromium on this machine, and CI is not set: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        # Containers of CI run as root, where Chromium's sandbox refuses to start. The page is our own.
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def open_page(browser, report):
-    """Open the report; at the end nothing may have been asked for or complained about."""
-    contexts, requests, complaints = [], [], []
-
-    def visit(width=1280, height=900, scheme="light"):
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(report.as_uri(), wait_until="load")
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    outside = [url for url in requests if not url.startswith("data:") and url.split("#")[0] != report.as_uri()]
-    assert outside == []
-    assert requests
 
 
 def column(page, number):
