@@ -87,8 +87,9 @@ def disturb(
     """Kill and start again until the comparison is done; return how many kills there were, and what went wrong."""
     faults: list[str] = []
     kept: dict[str, str] = {}
-    done = 0
+    done, calls = 0, 0
     while True:
+        calls += 1
         process = start(options, out)
         waited = None
         if done < len(kills):
@@ -111,7 +112,8 @@ def disturb(
         kept = now
         if code == 0:
             return done, faults
-        if code is not None and done >= len(kills):
+        # A call that a kill made fail is made again; one that fails by itself would be for ever.
+        if code is not None and (done >= len(kills) or calls > 10 + 2 * len(kills)):
             return done, [*faults, f"the last call ended with code {code}: {errors}"]
 
 
@@ -137,8 +139,11 @@ def main(arguments: list[str] | None = None) -> int:
         done, rounds, went_on, chance = 0, 0, 0, random.Random(given.seed)
         faults: list[str] = []
         # A comparison that ends before its kills came is followed by another one.
-        while done < given.kills:
+        while done < given.kills and not faults:
             rounds += 1
+            if rounds > 3 * given.kills:
+                faults.append(f"{rounds - 1} comparisons ended before {given.kills} kills came: train longer")
+                break
             disturbed = Path(folder) / f"disturbed{rounds}"
             kills, found = disturb(options, disturbed, range(done + 1, given.kills + 1), seconds, chance)
             done += kills
