@@ -14,13 +14,13 @@ from logitlab.analysis import (
     confidence_scores,
     energy,
     feature_norm,
+    feature_scores,
     kappa_star,
     max_logit,
     max_probability,
     max_scaled_logit,
     negative_entropy,
     projection_residual,
-    scores,
 )
 from logitlab.config.errors import InputError
 from logitlab.functional import least_squares_kappa
@@ -130,7 +130,7 @@ def test_memory_maps_and_chunks(dtype: type, monkeypatch: pytest.MonkeyPatch, tm
     logits = x.astype(np.float64) @ weight.T
     whole = confidence_scores(x.astype(np.float64), logits, weight)
     monkeypatch.setattr(arrays, "_CHUNK_ELEMENTS", 30)
-    monkeypatch.setattr(scores, "_COSINE_ELEMENTS", 10)
+    monkeypatch.setattr(feature_scores, "_COSINE_ELEMENTS", 10)
     parts = confidence_scores(mapped, logits, weight)
     for name in NAMES:
         np.testing.assert_allclose(parts[name], whole[name], rtol=1e-12, atol=1e-13)

@@ -13,6 +13,7 @@ from .corruption_error import ALEXNET_ERRORS, CorruptionError, mean_corruption_e
 from .curves import PrecisionRecall, RiskCoverage, precision_recall, risk_coverage
 from .densities import CosineDensities, cosine_densities
 from .ensembles import MixedEnsembles, ensemble_accuracy, mixed_ensembles, modal_vote
+from .feature_scores import feature_norm, kappa_star, projection_residual
 from .hardness import AngularVisualHardness, angular_visual_hardness
 from .hull import HullProjection, hull_projection
 from .linear_probe import LinearProbe, linear_probe
@@ -27,13 +28,10 @@ from .reliability import Reliability, reliability
 from .scores import (
     confidence_scores,
     energy,
-    feature_norm,
-    kappa_star,
     max_logit,
     max_probability,
     max_scaled_logit,
     negative_entropy,
-    projection_residual,
 )
 from .separation import Distance, class_separation, separation_by_layer
 from .sparsity import SparsityCounter, activation_sparsity

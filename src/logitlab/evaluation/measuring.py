@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from logitlab.analysis import (
     Measurement,
@@ -20,6 +19,7 @@ from logitlab.analysis import (
     misclassification_ap,
     negative_log_likelihood,
 )
+from logitlab.analysis import log_probabilities as logarithms_of
 from logitlab.config.errors import InputError
 from logitlab.heads import Classifier, Head
 from logitlab.heads.scores import own_rows
@@ -79,9 +79,9 @@ def measure(model: Classifier, test: Outputs, train: Features) -> dict[str, Meas
     head, labels = model.head, test.labels
     found: dict[str, Measurement] = {}
 
-    def keep(name: str, analysis: Callable[..., Measurement], *arguments: Any, **options: Any) -> None:
+    def keep(name: str, function: Callable[..., Measurement], *arguments: Any, **options: Any) -> None:
         with suppress(UndefinedError):
-            found[name] = analysis(*arguments, **options)
+            found[name] = function(*arguments, **options)
 
     keep("accuracy", accuracy, test.logits, labels, split="test")
     keep("balanced_accuracy", balanced_accuracy, test.logits, labels, split="test")
@@ -113,8 +113,7 @@ def log_probabilities(head: Head, logits: Tensor) -> Tensor:
     """
     if head.link == "none":
         raise InputError("Squared error defines no probabilities. Use the logits.")
-    wide = logits.double()
-    return F.log_softmax(F.logsigmoid(wide) if head.link == "normalized_sigmoid" else wide, dim=-1)
+    return logarithms_of(logits, link=head.link)
 
 
 def _mean(name: str, values: Tensor, convention: str) -> Measurement:
