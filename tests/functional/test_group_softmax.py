@@ -345,10 +345,3 @@ def test_compiled_and_transformed_are_eager() -> None:
     torch.testing.assert_close(by_function, by_autograd)
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, weight, bias, target), expected)
-
-
-def test_bags_are_numbered_in_few_bits() -> None:
-    assert fast._bag(torch.zeros(10, 4, dtype=torch.uint8), 8).dtype == torch.int16
-    large = fast._bag(torch.full((5000, 1), 7, dtype=torch.uint8), 8)
-    assert large.dtype == torch.int32
-    assert large[-1].item() == 39999

@@ -242,7 +242,7 @@ def test_continuous_search_comes_within_float32_of_the_best_in_its_cell() -> Non
 def test_one_candidate_leaves_nothing_to_refine() -> None:
     found = least_squares_kappa(torch.randn(3, 4), torch.randn(5, 4), [2.0], search="continuous")
     torch.testing.assert_close(found, torch.full((3,), 2.0))
-    with pytest.raises(InputError, match="'grid' or 'continuous'"):
+    with pytest.raises(InputError, match="'grid', 'continuous' or 'surrogate'"):
         least_squares_kappa(torch.randn(3, 4), torch.randn(5, 4), search="newton")  # type: ignore[arg-type]
 
 
@@ -250,7 +250,7 @@ def test_a_refinement_that_leads_astray_is_not_taken(monkeypatch: pytest.MonkeyP
     def astray(function, low, high, steps):  # type: ignore[no-untyped-def]
         return low - 5, function(low - 5)
 
-    module = importlib.import_module("logitlab.functional.least_squares")
+    module = importlib.import_module("logitlab.functional.least_squares.search")
     monkeypatch.setattr(module, "golden_section", astray)
     features, weight = torch.randn(8, 4), torch.randn(5, 4)
     unit, rows = normalize(features + 3 * weight[:1]), normalize(weight)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -303,3 +305,143 @@ def test_bad_input_is_refused() -> None:
         head(features[:, :2], target)
     with pytest.raises(InputError, match="reduction"):
         head(features, target, reduction="median")
+
+
+def set_fused(head: GroupSoftmaxHead, fused: bool | str) -> GroupSoftmaxHead:
+    head.fused = fused  # type: ignore[assignment]
+    return head
+
+
+@pytest.mark.parametrize("kind", ["I", "II"])
+@pytest.mark.parametrize("grouping", ["discriminative", "fixed"])
+@pytest.mark.parametrize("leading", [(7,), (2, 3), (), (0,)])
+def test_fused_and_plain_agree(kind: Any, grouping: Any, leading: tuple[int, ...]) -> None:
+    options: dict[str, Any] = {"kind": kind, "grouping": grouping, "beta": 0.3, "weight_penalty": 0.2}
+    options |= {"loss_scale": 2.0, "class_weight": [1.0, 2.0, 0.5, 4.0], "ignore_index": 3}
+    fused, plain = make(**options), make(**options)
+    plain.load_state_dict(fused.state_dict())
+    set_fused(fused, True), set_fused(plain, False)
+    features, target = torch.randn(*leading, D, dtype=torch.float64), torch.randint(C, leading)
+    assert fused.path(features, target) == ("fused", "fused=True")
+    assert plain.path(features, target) == ("plain", "fused=False")
+    for reduction in ("mean", "sum", "none"):
+        results = []
+        for head in (fused, plain):
+            head.zero_grad()
+            x = features.clone().requires_grad_()
+            loss, logits = head(x, target, reduction=reduction, return_logits=True)
+            (loss * torch.arange(1.0, loss.numel() + 1).view(loss.shape)).sum().backward()
+            assert x.grad is not None
+            results.append((loss, logits, x.grad, *(parameter.grad.clone() for parameter in head.parameters())))
+        for ours, expected in zip(*results):
+            torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_the_way_of_the_loss_is_chosen_and_said() -> None:
+    head = GroupSoftmaxHead(512, 3000, groups=8, device="meta")
+    features, target = torch.empty(128, 512), torch.empty(128, dtype=torch.long)
+    weight = torch.empty(1, dtype=torch.float32).expand(3000, 512)
+    head.weight, head.bias = torch.nn.Parameter(weight), None
+    assert head.path(features, target) == ("fused", "the group logits are more than one block of classes")
+    assert head.path(features[:16], target[:16])[0] == "plain"
+    assert head.path(features, torch.empty(128, 3000))[0] == "plain"
+    assert "soft targets" in set_fused(head, True).path(features, torch.empty(128, 3000))[1]
+    assert head.path(features[:16], target[:16])[0] == "fused"
+    assert set_fused(head, False).path(features, target)[0] == "plain"
+    assert "smoothing" in set_fused(make(alpha=0.1), True).path(features, target)[1]
+    assert "torch.func" in set_fused(make(), True).path(features.to("meta"), target)[1]
+    seen: list[str] = []
+    other = set_fused(make(), True)
+
+    def watch(x: Tensor) -> Tensor:
+        seen.append(other.path(x, target[0])[0])
+        return x
+
+    torch.func.vmap(watch)(torch.zeros(2, D))
+    assert seen == ["plain"]
+
+
+def test_the_fused_way_runs_the_operator() -> None:
+    features, target = batch()
+    for fused, name in ((True, "group_softmax_terms"), (False, "_GroupLogits")):
+        node = set_fused(make(groups=2), fused)(features, target).grad_fn
+        names = []
+        while node is not None:
+            names.append(node.name())
+            node = next((parent for parent, _ in node.next_functions if parent is not None), None)
+        assert any(name in found for found in names), names
+
+
+@pytest.mark.parametrize("grouping", ["discriminative", "random", "fixed"])
+def test_fused_compiles_into_one_graph(grouping: Any) -> None:
+    torch.compiler.reset()
+    head = set_fused(make(grouping=grouping, dtype=torch.float32), True)
+    features, target = torch.randn(5, D), torch.tensor([0, 1, -100, 3, 2])
+    other = copy.deepcopy(head)
+    names: list[str] = []
+
+    def watch(graph: torch.fx.GraphModule, _: Any) -> Any:
+        names.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    torch.compile(other, fullgraph=True, backend=watch)(features, target)
+    assert sum("group_softmax_terms" in name for name in names) == 1
+    assert sum("logitlab.discriminative_grouping" in name for name in names) == (grouping == "discriminative")
+    loss = torch.compile(other, fullgraph=True, backend="aot_eager")(features, target)
+    loss.backward()
+    if grouping == "random":
+        assert loss.isfinite()
+        return
+    expected = head(features, target)
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    for compiled, eager in zip(other.parameters(), head.parameters()):
+        torch.testing.assert_close(compiled.grad, eager.grad)
+
+
+def test_fused_under_checkpointing_and_autocast() -> None:
+    head = set_fused(make(dtype=torch.float32, keep_probability=0.5), True)
+    features, target = torch.randn(9, D, requires_grad=True), torch.randint(C, (9,))
+    torch.manual_seed(1)
+    expected = head(features, target)
+    gradients = torch.autograd.grad(expected, (features, *head.parameters()))
+    torch.manual_seed(1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = torch.utils.checkpoint.checkpoint(head, features, target, use_reentrant=False)
+        found = torch.autograd.grad(loss, (features, *head.parameters()))
+    torch.testing.assert_close(loss, expected)
+    for ours, theirs in zip(found, gradients):
+        torch.testing.assert_close(ours, theirs)
+
+
+def _rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    try:
+        model, features, target = _distributed_case()
+        parallel = torch.nn.parallel.DistributedDataParallel(model)
+        x, y = features.chunk(2)[rank], target.chunk(2)[rank]
+        (parallel(x, y) + parallel(2 * x, y)).backward()
+        if rank == 0:
+            torch.save([parameter.grad for parameter in model.parameters()], Path(folder, "gradients.pt"))
+        torch.distributed.barrier()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _distributed_case() -> tuple[Classifier, Tensor, Tensor]:
+    torch.manual_seed(0)
+    model = Classifier(torch.nn.Linear(5, D), set_fused(GroupSoftmaxHead(D, C, groups=2), True))
+    return model, torch.randn(8, 5), torch.randint(C, (8,))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+def test_fused_gradients_of_two_processes_are_those_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A fresh process must find this file under the name that pytest gave it.
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[len(__name__.split(".")) - 1])
+    torch.multiprocessing.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    model, features, target = _distributed_case()
+    (model(features, target) + model(2 * features, target)).backward()
+    for ours, parameter in zip(torch.load(tmp_path / "gradients.pt"), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, parameter.grad, rtol=1e-4, atol=1e-6)

@@ -194,7 +194,8 @@ def test_zero_and_broken_features_move_nothing(name: str) -> None:
     mixed = torch.cat([sound, torch.zeros(3, 8)])
     for each, features in ((temperature, sound), (other, mixed)):
         train_on(each, cosine_similarity(features, weight), normalize(features), normalize(weight))
-    assert other.kappa.item() == pytest.approx(temperature.kappa.item())
+    # A refined κ lies where the energy is flat: products of other shapes round it elsewhere.
+    assert other.kappa.item() == pytest.approx(temperature.kappa.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["rule_of_thumb", "maximum_likelihood", "maximum_likelihood_exact"])

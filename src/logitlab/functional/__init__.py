@@ -1,6 +1,7 @@
 """Pure functions of tensors: the formulas of the papers, one loss a sample, torch alone."""
 
 from .adacos import adacos_kappa, adacos_step
+from .cosine import cosine_similarity, cosine_with_units
 from .cross_entropy import all_rivals_logsumexp, rival_logsumexp, softmax_cross_entropy
 from .equiangular import equiangular_kappa
 from .focal import focal_loss, focal_of_gap
@@ -16,10 +17,14 @@ from .group_softmax import (
     random_grouping,
 )
 from .group_softmax_fast import fast_discriminative_grouping, fast_group_logits
+from .group_softmax_fused import fused_group_softmax_cross_entropy
 from .least_squares import (
     KAPPA_CANDIDATES,
+    Chosen,
+    Method,
     Search,
     check_candidates,
+    choose_kappa,
     least_squares_kappa,
     projection_energy,
     search_least_squares,
@@ -27,10 +32,12 @@ from .least_squares import (
 from .long_tail import adjust_logits, label_distribution_margins, log_prior
 from .margins import additive_angular_margin, additive_cosine_margin, multiplicative_angular_margin
 from .maximum_likelihood import Normalizer, maximum_likelihood_energy, search_maximum_likelihood
-from .normalization import cosine_similarity, length, normalize
+from .normalization import length, normalize
 from .precision import at_least_float32, autocast_off
 from .reduction import Reduction, reduce_loss, sample_weight
 from .regularizers import logit_penalty, normalize_logits, uniform_target, weight_penalty
+from .rival_function import rival_terms
+from .rival_terms import KappaSearch, RivalTerms, plain_rival_terms
 from .rule_of_thumb import rule_of_thumb_kappa
 from .sigmoid import normalized_sigmoid, sigmoid_cross_entropy
 from .squared_error import squared_error
@@ -39,9 +46,13 @@ from .von_mises_fisher import von_mises_fisher_bound, von_mises_fisher_log_norma
 
 __all__ = [
     "KAPPA_CANDIDATES",
+    "Chosen",
     "GroupKind",
+    "KappaSearch",
+    "Method",
     "Normalizer",
     "Reduction",
+    "RivalTerms",
     "Search",
     "adacos_kappa",
     "adacos_step",
@@ -53,7 +64,9 @@ __all__ = [
     "autocast_off",
     "check_candidates",
     "check_target",
+    "choose_kappa",
     "cosine_similarity",
+    "cosine_with_units",
     "discriminative_grouping",
     "discriminativity",
     "equiangular_kappa",
@@ -62,6 +75,7 @@ __all__ = [
     "fixed_grouping",
     "focal_loss",
     "focal_of_gap",
+    "fused_group_softmax_cross_entropy",
     "golden_section",
     "group_logits",
     "group_softmax_cross_entropy",
@@ -77,10 +91,12 @@ __all__ = [
     "normalize",
     "normalize_logits",
     "normalized_sigmoid",
+    "plain_rival_terms",
     "projection_energy",
     "random_grouping",
     "reduce_loss",
     "rival_logsumexp",
+    "rival_terms",
     "rule_of_thumb_kappa",
     "sample_weight",
     "search_least_squares",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .at_hand import by_hand, gradient_of, is_batched
 from .reduction import sample_weight
 from .targets import is_soft
 
@@ -79,7 +82,57 @@ def softmax_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor |
         if class_weight is not None:
             target = target * class_weight
         return -(target * F.log_softmax(logits, dim=-1)).sum(dim=-1)
+    if torch.is_grad_enabled() and logits.requires_grad and logits.numel() and by_hand(logits, target):
+        loss = cast(Tensor, _CrossEntropyOfIndex.apply(logits, target))
+    else:
+        loss = cross_entropy_of_index(logits, target)
+    return loss if class_weight is None else loss * sample_weight(target, class_weight)
+
+
+def cross_entropy_of_index(logits: Tensor, target: Tensor) -> Tensor:
+    """``softmax_cross_entropy`` of class indices in plain operations: softplus(r - ℓ_y).
+
+    Args:
+        logits: shape ``[..., C]``.
+        target: class indices in [0, C), int64, shape ``[...]``.
+
+    Returns:
+        Shape ``[...]``.
+
+    >>> cross_entropy_of_index(torch.zeros(1, 4), torch.tensor([2]))  # log 4
+    tensor([1.3863])
+    """
     target_logit = logits.gather(-1, target.unsqueeze(-1)).squeeze(-1)
     # torch's softplus is cut off at 20; logsigmoid is exact everywhere.
-    loss = -F.logsigmoid(target_logit - rival_logsumexp(logits, target))
-    return loss if class_weight is None else loss * sample_weight(target, class_weight)
+    return -F.logsigmoid(target_logit - rival_logsumexp(logits, target))
+
+
+class _CrossEntropyOfIndex(torch.autograd.Function):
+    r"""softplus(r - ℓ_y), keeping the rivals' exponentials; further derivatives are those of the plain formula.
+
+    .. math:: e_c = \exp(\ell_c - \max_{j \ne y} \ell_j), \qquad \frac{\partial L}{\partial \ell_c}
+        = \sigma(r - \ell_y) \frac{e_c}{\sum_{j \ne y} e_j} \; (c \ne y), \qquad
+        \frac{\partial L}{\partial \ell_y} = -\sigma(r - \ell_y)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
+        index, limits = target.unsqueeze(-1), torch.finfo(logits.dtype)
+        # Step by step in one tensor, as ``rival_logsumexp`` would leave nothing to the backward pass.
+        exponentials = logits.scatter(-1, index, limits.min)
+        largest = exponentials.amax(dim=-1, keepdim=True).clamp_(max=limits.max)
+        exponentials.sub_(largest).exp_()
+        total = exponentials.sum(dim=-1, keepdim=True)
+        gap = logits.gather(-1, index).sub_(largest).sub_(total.log())  # ℓ_y - r
+        ctx.save_for_backward(logits, target, exponentials, total, gap)
+        return F.logsigmoid(gap).squeeze(-1).neg_()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        logits, target, exponentials, total, gap = ctx.saved_tensors
+        if torch.is_grad_enabled() or is_batched(upstream):
+            return *gradient_of(lambda values: cross_entropy_of_index(values, target), (logits,), (upstream,)), None
+        # σ(r - ℓ_y), from its own side: 1 - σ(ℓ_y - r) would cancel.
+        mass = torch.sigmoid(-gap).mul_(upstream.unsqueeze(-1))
+        gradient = exponentials * (mass / total)
+        return gradient.scatter_(-1, target.unsqueeze(-1), mass.neg_()), None

@@ -1,11 +1,4 @@
-"""Group softmax, the fast version: the order of λ by a radix sort, and group logits as weighted sums of rows.
-
-A feature belongs to one group, so that the group logits need no more multiplications than the whole ones; but masked
-matrix products, the plain way, need G times as many. On the CPU a sum over the features of a group is what
-``embedding_bag`` computes: rows of the transposed weight, weighted by the features. It takes about as long as four
-matrix products whatever G is. The gradient of the weight is such a sum too. That of the features is not: it takes a
-product a group, of which each feature keeps the entry of its own group, without ever holding them all.
-"""
+"""Group softmax, the fast version: the order of λ by a radix sort, and group logits by the faster of two products."""
 
 from __future__ import annotations
 
@@ -13,20 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-from .group_softmax import (
-    check_groups,
-    discriminative_grouping,
-    discriminativity,
-    group_logits,
-    group_mask,
-)
+from .at_hand import is_batched
+from .group_softmax import check_groups, discriminative_grouping, group_logits, group_mask
+from .group_softmax_products import group_dtype, products_of_groups
 from .precision import at_least_float32, autocast_off
-
-#: Classes at a time: rows of this many float32 of the transposed weight stay in a core's second-level cache.
-CLASS_BLOCK = 128
-
+from .targets import is_soft
 
 #: Numbers sorted at once: enough for torch's radix sort, few enough for the cache.
 SORTED_AT_ONCE = 2**16
@@ -38,7 +25,7 @@ def fast_discriminative_grouping(features: Tensor, weight: Tensor, target: Tenso
 
     Float32 numbers are read as integers of the same order and put behind the number of their sample, so that many
     samples are sorted as one row: torch sorts a long row of integers by radix. Everything else (float64, GPUs,
-    torch.compile, torch.func) takes the plain version.
+    torch.func) takes the plain version. To torch.compile this is one node.
 
     Args:
         features: x, shape ``[..., D]``.
@@ -58,33 +45,55 @@ def fast_discriminative_grouping(features: Tensor, weight: Tensor, target: Tenso
     """
     check_groups(features.shape[-1], groups)
     single = at_least_float32(features, weight) == torch.float32
-    if not single or features.device.type != "cpu" or not _eager(features, weight, target):
+    if not single or features.device.type != "cpu" or not operators_may_have(features, weight, target):
         return discriminative_grouping(features, weight, target, groups)
+    rows, weight = features.reshape(-1, features.shape[-1]).float(), weight.float()
     with autocast_off(features.device):
-        score = discriminativity(features.float(), weight.float(), target)
-    return _grouping_by_radix(score.reshape(-1, score.shape[-1]), groups).view(score.shape)
+        own = F.linear(target.float(), weight.t()).reshape(rows.shape) if is_soft(target) else None
+        grouping: Tensor = _grouping(rows, weight, own, None if own is not None else target.reshape(-1), groups)
+    return grouping.view(features.shape)
 
 
-def _grouping_by_radix(score: Tensor, groups: int) -> Tensor:
-    """Part each row of float32 numbers ``[N, D]`` by their order, equal ones by their index."""
-    num_features = score.shape[1]
-    dtype = _group_dtype(groups)
-    blocks = (torch.arange(num_features) // (num_features // groups)).to(dtype)
-    grouping = torch.empty(score.shape, dtype=dtype)
+def _grouping_by_radix(
+    features: Tensor, weight: Tensor, own: Tensor | None, target: Tensor | None, groups: int
+) -> Tensor:
+    """Part rows ``[N, D]`` by the order of λ, some rows at a time; equal λ go by the index of their feature.
+
+    What a row of the weight is to a class index, ``own`` is to a soft target; one of them is given.
+    """
+    num_features, dtype = features.shape[1], group_dtype(groups)
+    total, num_rivals = weight.sum(dim=0), max(len(weight) - 1, 1)
     rows = max(SORTED_AT_ONCE // num_features, 1)
-    for start in range(0, len(score), rows):
+    blocks = (torch.arange(num_features) // (num_features // groups)).to(dtype).repeat(rows)
+    first = ((torch.arange(rows) << 32) + 2**31).unsqueeze(1)
+    grouping = torch.empty(features.shape, dtype=dtype)
+    for start in range(0, len(features), rows):
+        block = slice(start, start + rows)
+        if own is not None:
+            score = own[block].clone()
+        else:
+            assert target is not None
+            score = weight.index_select(0, target[block])
+        score.sub_((total - score).div_(num_rivals)).mul_(features[block])
         # Adding zero makes -0 a plain zero. Of negative numbers all bits but the sign turn, then integers order as
         # they do.
-        bits = (score[start : start + rows] + 0.0).view(torch.int32)
+        bits = score.add_(0.0).view(torch.int32)
         ordered = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
-        keys = ordered + ((torch.arange(len(bits)) << 32) + 2**31).unsqueeze(1)
+        keys = ordered + first[: len(bits)]
         order = torch.sort(keys.view(-1), stable=True).indices
-        grouping[start : start + rows].view(-1).scatter_(0, order, blocks.repeat(len(bits)))
+        grouping[block].view(-1).scatter_(0, order, blocks[: len(order)])
     return grouping
 
 
-def _group_dtype(groups: int) -> torch.dtype:
-    return torch.uint8 if groups <= 256 else torch.int32
+_grouping = torch.library.custom_op(
+    "logitlab::discriminative_grouping",
+    _grouping_by_radix,
+    mutates_args=(),
+    schema="(Tensor features, Tensor weight, Tensor? own, Tensor? target, int groups) -> Tensor",
+)
+_grouping.register_fake(
+    lambda features, weight, own, target, groups: features.new_empty(features.shape, dtype=group_dtype(groups))
+)
 
 
 def fast_group_logits(
@@ -116,7 +125,7 @@ def fast_group_logits(
         return group_logits(features, weight, grouping, groups, bias)
     leading = features.shape[:-1]
     rows = features.reshape(-1, features.shape[-1])
-    small = grouping.reshape(rows.shape).to(_group_dtype(groups))
+    small = grouping.reshape(rows.shape).to(group_dtype(groups))
     logits: Tensor = _GroupLogits.apply(rows, weight, None if bias is None else bias / groups, small, groups)
     return logits.view(*leading, groups, weight.shape[0])
 
@@ -130,7 +139,7 @@ class _GroupLogits(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(features, weight, grouping)
         ctx.groups = groups
-        logits = _sums_of_groups(features, weight, grouping, groups)
+        logits = products_of_groups(features, grouping, groups).logits(weight)
         return logits if share is None else logits.add_(share)
 
     @staticmethod
@@ -147,64 +156,39 @@ class _GroupLogits(torch.autograd.Function):
             to_features = torch.where(inside, gradient @ weight, torch.zeros_like(alone)).sum(dim=1)
             to_weight = gradient.flatten(0, 1).t() @ alone.flatten(0, 1)
         else:
-            to_features = _features_gradient(gradient, weight, grouping, groups) if of_features else None
-            to_weight = _weight_gradient(gradient, features, grouping, groups) if of_weight else None
+            with autocast_off(features.device):
+                products = products_of_groups(features, grouping, groups)
+                to_features = products.to_features(gradient, weight) if of_features else None
+                to_weight = products.to_weight(gradient) if of_weight else None
         return to_features, to_weight, to_share, None, None
-
-
-def _sums_of_groups(features: Tensor, weight: Tensor, grouping: Tensor, groups: int) -> Tensor:
-    """Sum the rows of the transposed weight over the features of each group, weighted by the features."""
-    num_samples, num_features = features.shape
-    bag, order = torch.sort(_bag(grouping, groups).view(-1), stable=True)  # by sample, then group, then feature
-    offsets = torch.searchsorted(bag, torch.arange(num_samples * groups, dtype=bag.dtype))
-    factor = features.reshape(-1).index_select(0, order)
-    row = order.remainder_(num_features)
-    logits = features.new_empty(num_samples * groups, weight.shape[0])
-    for start in range(0, weight.shape[0], CLASS_BLOCK):
-        block = weight[start : start + CLASS_BLOCK].t().contiguous()
-        logits[:, start : start + CLASS_BLOCK] = _weighted_sums(block, row, offsets, factor)
-    return logits.view(num_samples, groups, -1)
-
-
-def _weight_gradient(gradient: Tensor, features: Tensor, grouping: Tensor, groups: int) -> Tensor:
-    """Sum, for each feature, the gradients of the groups that it was in, weighted by the feature."""
-    num_samples, num_features = features.shape
-    row = _bag(grouping, groups).t().reshape(-1).int()
-    factor = features.t().reshape(-1)
-    offsets = torch.arange(0, num_samples * num_features, num_samples, dtype=torch.int32)
-    rows = gradient.reshape(num_samples * groups, -1)
-    result = features.new_empty(rows.shape[1], num_features)
-    for start in range(0, rows.shape[1], CLASS_BLOCK):
-        block = rows[:, start : start + CLASS_BLOCK].contiguous()
-        result[start : start + CLASS_BLOCK] = _weighted_sums(block, row, offsets, factor).t()
-    return result
-
-
-def _bag(grouping: Tensor, groups: int) -> Tensor:
-    """Number of the group of a sample, ``[N, D]``, in [0, NG): in few bits, which a radix sort likes."""
-    dtype = torch.int16 if len(grouping) * groups < 2**15 else torch.int32
-    first = torch.arange(0, len(grouping) * groups, groups, dtype=dtype)
-    return grouping.to(dtype).add_(first.unsqueeze(-1))
-
-
-def _weighted_sums(table: Tensor, row: Tensor, offsets: Tensor, factor: Tensor) -> Tensor:
-    return F.embedding_bag(row, table, offsets, mode="sum", per_sample_weights=factor)
-
-
-def _features_gradient(gradient: Tensor, weight: Tensor, grouping: Tensor, groups: int) -> Tensor:
-    """A product a group, of which each feature keeps the entry of its own group."""
-    result = gradient[:, 0] @ weight
-    for group in range(1, groups):
-        result = torch.where(grouping == group, gradient[:, group] @ weight, result)
-    return result
 
 
 def _eager(*tensors: Tensor | None) -> bool:
     """Whether these are ordinary tensors: not compiled, exported, or wrapped by torch.func or a subclass."""
-    return not torch.compiler.is_compiling() and all(
-        type(tensor) in (Tensor, nn.Parameter)
-        and tensor.device.type != "meta"
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return not torch.compiler.is_compiling() and operators_may_have(*tensors)
+
+
+def operators_may_have(*tensors: Tensor | None) -> bool:
+    """Whether operators of our own may have these: not exported, in forward mode, of torch.func or of a subclass.
+
+    Args:
+        tensors: all that the operator would be given.
+
+    >>> operators_may_have(torch.zeros(1), None), operators_may_have(torch.zeros(1, device="meta"))
+    (True, False)
+    """
+    if torch.compiler.is_exporting() or forward_ad._current_level >= 0:
+        return False
+    if torch.compiler.is_compiling():  # where a tensor cannot be asked what wraps it
+        return not _inside_transform()
+    return all(
+        type(tensor) in (Tensor, nn.Parameter) and tensor.device.type != "meta" and not is_batched(tensor)
         for tensor in tensors
         if tensor is not None
     )
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # the compiler guards the stack of transforms itself
+def _inside_transform() -> bool:
+    """Whether a transform of torch.func is at work."""
+    return torch._C._functorch.peek_interpreter_stack() is not None

@@ -1,12 +1,17 @@
-"""Unit vectors and cosines that stay finite for zero, tiny and huge rows, in any floating dtype."""
+"""Unit vectors that stay finite for zero, tiny and huge rows, in any floating dtype."""
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from .at_hand import by_hand, gradient_of
 from .precision import at_least_float32, autocast_off
+
+# Between these lengths no square overflows in float32, and what underflows is below its rounding.
+_SHORTEST, _LONGEST = 1e-12, 1e12
 
 
 def normalize(vectors: Tensor) -> Tensor:
@@ -15,9 +20,10 @@ def normalize(vectors: Tensor) -> Tensor:
     .. math:: \tilde{\mathbf x} = \mathbf x / \|\mathbf x\|_2
 
     The result is float32 at least: in half precision the usual guard ``eps = 1e-12`` underflows and a zero row
-    becomes NaN. A row is divided by its largest magnitude first, so that squares neither overflow nor
-    underflow. A zero row (largest magnitude below the square root of the smallest normal number, 1e-19 in
-    float32) gives a zero row and a zero gradient.
+    becomes NaN. A zero row (largest magnitude below the square root of the smallest normal number, 1e-19 in
+    float32) gives a zero row and a zero gradient; tiny and huge rows neither underflow nor overflow.
+
+    In eager mode on the CPU rows of ordinary length take a shorter way through the same formula.
 
     Args:
         vectors: floating, shape ``[..., D]``.
@@ -34,6 +40,27 @@ def normalize(vectors: Tensor) -> Tensor:
             [1.0000, 0.0000]])
     """
     vectors = vectors.to(at_least_float32(vectors))
+    lengths = ordinary_lengths(vectors) if by_hand(vectors) else None
+    if lengths is None:
+        return normalize_any(vectors)
+    if torch.is_grad_enabled() and vectors.requires_grad:
+        return cast(Tensor, _Normalize.apply(vectors, lengths))
+    return vectors / lengths
+
+
+def normalize_any(vectors: Tensor) -> Tensor:
+    """``normalize`` for rows of any length, in plain operations: each is first divided by its largest magnitude.
+
+    Args:
+        vectors: float32 or float64, shape ``[..., D]``.
+
+    Returns:
+        Shape ``[..., D]``.
+
+    >>> normalize_any(torch.tensor([[3e-30, 4e-30], [3e38, 0.0]]))
+    tensor([[0., 0.],
+            [1., 0.]])
+    """
     # The quotient does not depend on this scale, hence no gradient flows through it.
     largest = vectors.detach().abs().amax(dim=-1, keepdim=True)
     is_zero = largest < torch.finfo(vectors.dtype).tiny ** 0.5
@@ -62,24 +89,59 @@ def length(vectors: Tensor) -> Tensor:
     return found
 
 
-def cosine_similarity(features: Tensor, weight: Tensor) -> Tensor:
-    r"""Cosine of each feature vector to each row of the weight.
-
-    .. math:: z_c = \tilde{\mathbf x}^\top \tilde{\mathbf w}_c
+def ordinary_lengths(vectors: Tensor) -> Tensor | None:
+    """Length of each row where all are ordinary, so that the short way may be taken.
 
     Args:
-        features: shape ``[..., D]``.
-        weight: one row a class, shape ``[C, D]``.
+        vectors: float32 or float64, shape ``[..., D]``; their values are read, so that ``by_hand`` must hold.
 
     Returns:
-        Cosines in [-1, 1] up to rounding, shape ``[..., C]``, float32 at least. A zero row has cosine zero.
+        Shape ``[..., 1]``, detached; None where one row is not ordinary, and where there is none.
 
-    References:
-        T Eq. (1), W Eq. (7).
-
-    >>> cosine_similarity(torch.tensor([[2.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
-    tensor([[ 1.,  0., -1.]])
+    >>> ordinary_lengths(torch.tensor([[3.0, 4.0]]))
+    tensor([[5.]])
     """
-    dtype = at_least_float32(features, weight)
-    with autocast_off(features.device):
-        return F.linear(normalize(features.to(dtype)), normalize(weight.to(dtype)))
+    if vectors.numel() == 0:
+        return None
+    lengths = torch.linalg.vector_norm(vectors.detach(), dim=-1, keepdim=True)
+    low, high = lengths.aminmax()
+    # NaN fails every comparison.
+    return lengths if float(low) >= _SHORTEST and float(high) <= _LONGEST else None
+
+
+def away_from_row(gradient: Tensor, unit: Tensor) -> Tensor:
+    """Take from each gradient its part along the row, in place: g - (g·u) u.
+
+    Args:
+        gradient: shape ``[..., D]``; written over.
+        unit: rows of unit length, shape ``[..., D]``.
+
+    Returns:
+        ``gradient``.
+
+    >>> away_from_row(torch.tensor([[5.0, 7.0]]), torch.tensor([[1.0, 0.0]]))
+    tensor([[0., 7.]])
+    """
+    along = torch.linalg.vecdot(gradient, unit).unsqueeze(-1)
+    return gradient.addcmul_(unit, along, value=-1)
+
+
+class _Normalize(torch.autograd.Function):
+    r"""u = x / ‖x‖ with the backward pass in one new tensor; further derivatives are those of the plain formula.
+
+    .. math:: \partial L / \partial \mathbf x = (\mathbf g - (\mathbf g^\top \mathbf u) \mathbf u) / \|\mathbf x\|
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, lengths: Tensor) -> Tensor:
+        unit = vectors / lengths
+        ctx.save_for_backward(vectors, unit, lengths)
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        vectors, unit, lengths = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *gradient_of(normalize_any, (vectors,), (upstream,)), None
+        with autocast_off(unit.device):
+            return away_from_row(upstream / lengths, unit), None

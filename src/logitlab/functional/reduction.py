@@ -40,6 +40,7 @@ def reduce_loss(
     *,
     class_weight: Tensor | None = None,
     ignore_index: int = -100,
+    all_count: bool = False,
 ) -> Tensor:
     """Reduce losses that already carry their class weights.
 
@@ -54,6 +55,8 @@ def reduce_loss(
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         class_weight: positive factor a class, shape ``[C]``.
         ignore_index: index of samples that do not count.
+        all_count: whether there are samples and it is known that none is ignored, which saves looking for them; see
+            ``look_at_target``.
 
     Returns:
         A scalar, or shape ``[...]`` for ``"none"``.
@@ -66,6 +69,8 @@ def reduce_loss(
     """
     if reduction not in ("mean", "sum", "none"):
         raise InputError(f"Expected reduction 'mean', 'sum' or 'none'. Got {reduction!r}.")
+    if all_count and (class_weight is None or is_soft(target)):
+        return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
     if is_soft(target):
         counted = torch.ones_like(loss)
     else:

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from logitlab.config.errors import InputError
 
+from .at_hand import values_at_hand
+
 
 def is_soft(target: Tensor) -> bool:
     """Whether ``target`` holds probabilities ``[..., C]`` instead of class indices ``[...]``."""
@@ -36,6 +38,29 @@ def check_target(target: Tensor, logits: Tensor, ignore_index: int = -100) -> Te
         ...
     logitlab.config.errors.InputError: Expected class indices in [0, 3) or ignore_index -100. Got 3.
     """
+    return look_at_target(target, logits, ignore_index)[0]
+
+
+def look_at_target(target: Tensor, logits: Tensor, ignore_index: int = -100) -> tuple[Tensor, bool]:
+    """``check_target``, and what the look at the values has shown: whether no sample is ignored.
+
+    Args:
+        target: as in ``check_target``.
+        logits: shape ``[..., C]``.
+        ignore_index: index of samples that do not count.
+
+    Returns:
+        The target as ``check_target`` gives it; and true where every sample is known to count, false where one does
+        not, where there is none, or where the values may not be read.
+
+    Raises:
+        InputError: as ``check_target``.
+
+    >>> look_at_target(torch.tensor([0, 2]), torch.zeros(2, 3))[1]
+    True
+    >>> look_at_target(torch.tensor([0, -100]), torch.zeros(2, 3))[1]
+    False
+    """
     batch, num_classes = logits.shape[:-1], logits.shape[-1]
     if is_soft(target):
         if target.shape != logits.shape:
@@ -44,9 +69,10 @@ def check_target(target: Tensor, logits: Tensor, ignore_index: int = -100) -> Te
                 f"Expected target probabilities of shape {tuple(logits.shape)}. Got {tuple(target.shape)}.{hint}"
             )
         target = target.to(logits.dtype)
-        if target.numel() and _values_at_hand(target):
+        at_hand = bool(target.numel()) and values_at_hand(target)
+        if at_hand:
             _check_probabilities(target)
-        return target
+        return target, at_hand
     if target.is_complex() or target.dtype == torch.bool:
         raise InputError(
             f"Expected a target of class indices (an integer dtype) or of probabilities (a floating dtype). "
@@ -58,19 +84,22 @@ def check_target(target: Tensor, logits: Tensor, ignore_index: int = -100) -> Te
             f"Got {tuple(target.shape)}."
         )
     target = target.long()
-    if target.numel() and _values_at_hand(target):
-        wrong = (target != ignore_index) & ((target < 0) | (target >= num_classes))
-        if bool(wrong.any()):
-            raise InputError(
-                f"Expected class indices in [0, {num_classes}) or ignore_index {ignore_index}. "
-                f"Got {int(target[wrong][0])}."
-            )
-    return target
+    if not (target.numel() and values_at_hand(target)):
+        return target, False
+    low, high = (int(end) for end in target.aminmax())
+    if low >= 0 and high < num_classes:
+        return target, not low <= ignore_index <= high
+    wrong = (target != ignore_index) & ((target < 0) | (target >= num_classes))
+    if bool(wrong.any()):
+        raise InputError(
+            f"Expected class indices in [0, {num_classes}) or ignore_index {ignore_index}. Got {int(target[wrong][0])}."
+        )
+    return target, False
 
 
 def _check_probabilities(target: Tensor) -> None:
     """Refuse rows that are no distributions over the classes."""
-    low, high = float(target.min()), float(target.max())
+    low, high = (float(end) for end in target.aminmax())
     # NaN fails every comparison, hence the positive form.
     if not (low >= 0 and high <= 1 + 1e-3):
         raise InputError(f"Expected target probabilities in [0, 1]. Got values from {low:g} to {high:g}.")
@@ -79,13 +108,3 @@ def _check_probabilities(target: Tensor) -> None:
     # Half-precision targets add up to one only roughly.
     if abs(worst - 1) > 1e-2:
         raise InputError(f"Expected target probabilities with sum 1 in every row. Got a sum of {worst:g}.")
-
-
-def _values_at_hand(tensor: Tensor) -> bool:
-    """Whether the values may be read now: eager, on the CPU, outside torch.func and tracing."""
-    return (
-        tensor.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and type(tensor) is Tensor
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    )

@@ -20,6 +20,7 @@ from logitlab.functional import (
     fast_discriminative_grouping,
     fast_group_logits,
     fixed_grouping,
+    fused_group_softmax_cross_entropy,
     group_softmax_cross_entropy,
     groups_fault,
     is_soft,
@@ -30,7 +31,10 @@ from logitlab.functional import (
     uniform_target,
     weight_penalty,
 )
+from logitlab.functional.group_softmax_fast import operators_may_have
+from logitlab.functional.group_softmax_operators import spares_memory
 
+from .fusing import Path
 from .head import Head
 
 #: How the features may be parted.
@@ -196,12 +200,18 @@ class GroupSoftmaxHead(Head):
         # An ignored sample needs some class to index with; its loss is dropped by reduce_loss.
         safe = target if soft else torch.where(target == self.ignore_index, 0, target)
         class_weight = None if self.class_weight is None else self.class_weight.to(weight.dtype)
-        parted = fast_group_logits(features, weight, self._part(features, weight, safe), self.groups, bias)
-        loss = group_softmax_cross_entropy(parted, safe, self.kind, class_weight)
-        if self.alpha:
-            uniform = uniform_target(parted[..., 0, :])
-            smoothing = group_softmax_cross_entropy(parted, uniform, self.kind, class_weight)
-            loss = loss + self.alpha / (1 - self.alpha) * smoothing
+        grouping = self._part(features, weight, safe)
+        if self.path(features, target).fused:
+            loss = fused_group_softmax_cross_entropy(
+                features, weight, safe, grouping, self.groups, bias, self.kind, class_weight
+            )
+        else:
+            parted = fast_group_logits(features, weight, grouping, self.groups, bias)
+            loss = group_softmax_cross_entropy(parted, safe, self.kind, class_weight)
+            if self.alpha:
+                uniform = uniform_target(parted[..., 0, :])
+                smoothing = group_softmax_cross_entropy(parted, uniform, self.kind, class_weight)
+                loss = loss + self.alpha / (1 - self.alpha) * smoothing
         of_sample = 1 if class_weight is None else sample_weight(safe, class_weight)
         if self.beta and whole is not None:
             loss = loss + logit_penalty(whole, self.beta) * of_sample
@@ -210,6 +220,31 @@ class GroupSoftmaxHead(Head):
             # The mean divides by the weights of class indices, and by the number of soft targets.
             loss = loss + weight_penalty(weight, self.weight_penalty) * (1 if soft else of_sample)
         return reduce_loss(loss, target, reduction, class_weight=class_weight, ignore_index=self.ignore_index)
+
+    def path(
+        self,
+        features: Tensor,
+        target: Tensor | None = None,
+        *,
+        kappa: float | Tensor | None = None,
+        return_logits: bool = False,
+    ) -> Path:
+        """Which way the group softmax loss goes, and why; see ``Head.path``."""
+        if self.fused is False:
+            return Path("plain", "fused=False")
+        if target is None:
+            return Path("plain", "logits are asked for")
+        if is_soft(target):
+            return Path("plain", "soft targets need the logits of every class")
+        if self.alpha:
+            return Path("plain", "label smoothing needs the logits of every class")
+        if not operators_may_have(features, self.weight, self.bias, target):
+            return Path("plain", "torch.func, forward mode, exports and subclasses of Tensor go through plain formulas")
+        if self.fused is True:
+            return Path("fused", "fused=True")
+        if spares_memory(features, self.num_classes, self.groups):
+            return Path("fused", "the group logits are more than one block of classes")
+        return Path("plain", "the group logits are one block of classes, which needs no second one")
 
     def _part(self, features: Tensor, weight: Tensor, target: Tensor) -> Tensor:
         """Group of each feature of each sample."""

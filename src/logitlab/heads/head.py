@@ -22,6 +22,7 @@ from logitlab.margins import AdditiveAngularMargin, AdditiveCosineMargin, Margin
 from logitlab.temperature import Temperature, create_temperature
 
 from .compose_loss import compose_loss
+from .fusing import Fused, Path, choose_path, fused_loss
 from .parameters import class_weight_tensor, find_faults
 from .scores import Scores, logits_of_target
 from .scoring import Scoring
@@ -71,6 +72,10 @@ class Head(Scoring):
         class_weight: positive factor a class, C of them; divides as in ``torch.nn.functional.cross_entropy``.
         ignore_index: class index of samples that do not count.
         inference_kappa: in eval mode scale by the running ``"mean"`` of κ*, or search ``"per_sample"``.
+        fused: how the loss is computed: by the fused step (``functional.rival_terms``: blocks of classes, no
+            normalised weight, no gradient of logits), which is faster for many classes, by plain autograd, or
+            ``"auto"``: the faster of the two. ``path`` says which. What the fused step cannot do goes the plain way
+            even where it is asked for.
         device: of the parameters.
         dtype: of the parameters; those of the temperature are float32 at least.
 
@@ -113,6 +118,7 @@ class Head(Scoring):
         class_weight: Tensor | Sequence[float] | None = None,
         ignore_index: int = -100,
         inference_kappa: Literal["mean", "per_sample"] = "mean",
+        fused: Fused = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -134,6 +140,7 @@ class Head(Scoring):
         self.loss_scale = loss_scale
         self.ignore_index = ignore_index
         self.inference_kappa = inference_kappa
+        self.fused: Fused = fused
         self.loss_function = compose_loss(
             loss, alpha, beta, target_weight, target_value, gamma, adjustment, class_counts
         )
@@ -186,6 +193,7 @@ class Head(Scoring):
         """Restore a copy or a pickle; its annealing follows the optimiser of its own weight."""
         # Pickles of versions without these.
         state.setdefault("centers", 1)
+        state.setdefault("fused", "auto")
         if "margin" not in state.get("_modules", {}):
             state.setdefault("margin", None)
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -292,12 +300,31 @@ class Head(Scoring):
         """
         self._check_features(features)
         with autocast_off(features.device):
+            if target is not None and self.path(features, target, kappa=kappa, return_logits=return_logits).fused:
+                return fused_loss(self, self._drop(features), target, kappa, reduction)
             scores = self._scores(features, target, kappa)
             if target is None:
                 return scores.logits
             loss = self._loss(scores, target, reduction)
             logits = scores.logits
         return (loss, logits) if return_logits else loss
+
+    def path(
+        self,
+        features: Tensor,
+        target: Tensor | None = None,
+        *,
+        kappa: float | Tensor | None = None,
+        return_logits: bool = False,
+    ) -> Path:
+        """Which way ``head(features, target)`` goes, ``"fused"`` or ``"plain"``, and why.
+
+        The arguments are those of ``forward``.
+
+        >>> Head(8, 3).path(torch.ones(2, 8), torch.tensor([0, 2]))
+        Path(name='plain', reason='up to 128 classes plain autograd is at least as fast')
+        """
+        return choose_path(self, features, target, kappa, return_logits)
 
     def loss(self, features: Tensor, target: Tensor, **options: Any) -> Tensor:
         """The loss; the same as ``head(features, target)``, with the same options."""
@@ -312,6 +339,7 @@ class Head(Scoring):
         for name, rest in (("keep_probability", 1.0), ("weight_penalty", 0.0), ("loss_scale", 1.0)):
             value = getattr(self, name)
             parts += [f"{name}={value:g}"] if value != rest else []
+        parts += [] if self.fused == "auto" else [f"fused={self.fused}"]
         return ", ".join(parts)
 
     def _loss(self, scores: Scores, target: Tensor, reduction: Reduction) -> Tensor:

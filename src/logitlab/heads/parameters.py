@@ -59,6 +59,7 @@ def find_faults(owner: str, values: dict[str, Any]) -> list[str]:
         _temperature_fault(owner, values["temperature"]),
         _margin_fault(owner, values["margin"]),
         _bool_fault(owner, "bias", values["bias"], optional=True),
+        _fused_fault(owner, values["fused"]),
         _bool_fault(owner, "normalize_logits", values["normalize_logits"], optional=False),
         _class_weight_fault(owner, values["class_weight"], values["num_classes"]),
         _class_counts_fault(owner, values["class_counts"], values["num_classes"]),
@@ -76,6 +77,12 @@ def class_weight_tensor(class_weight: Tensor | Sequence[float] | None) -> Tensor
         return class_weight.detach().clone()
     # On the CPU even while a model is built on the meta device: the values are checked.
     return torch.tensor(list(class_weight), dtype=torch.get_default_dtype(), device="cpu")
+
+
+def _fused_fault(owner: str, value: Any) -> str | None:
+    if isinstance(value, bool) or (isinstance(value, str) and value == "auto"):
+        return None
+    return parameter_fault(owner, "fused", "true, false or 'auto'", value)
 
 
 def _choice_fault(owner: str, name: str, value: Any) -> str | None:

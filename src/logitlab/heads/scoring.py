@@ -13,6 +13,7 @@ from logitlab.functional import (
     at_least_float32,
     autocast_off,
     check_target,
+    cosine_with_units,
     is_soft,
     normalize,
     normalize_logits,
@@ -112,18 +113,21 @@ class Scoring(nn.Module):
         """Cosines, unit features and unit weight, which is what temperatures ask for."""
         self._check_features(features)
         with autocast_off(features.device):
-            dtype = at_least_float32(features, self.weight)
-            unit_features, unit_weight = normalize(features.to(dtype)), normalize(self.weight.to(dtype))
-            cosine = F.linear(unit_features, unit_weight)
+            cosine, unit_features, unit_weight = cosine_with_units(features, self.weight)
             if self.centers > 1:
                 cosine = cosine.reshape(*cosine.shape[:-1], self.num_classes, self.centers).amax(dim=-1)
             return cosine, unit_features, unit_weight
 
-    def _scores(self, features: Tensor, target: Tensor | None, kappa: float | Tensor | None) -> Scores:
-        dtype = at_least_float32(features, self.weight)
-        features = features.to(dtype)
+    def _drop(self, features: Tensor) -> Tensor:
+        """Features in float32 at least, after dropout in training."""
+        features = features.to(at_least_float32(features, self.weight))
         if self.training and self.keep_probability < 1:
-            features = F.dropout(features, p=1 - self.keep_probability)
+            return F.dropout(features, p=1 - self.keep_probability)
+        return features
+
+    def _scores(self, features: Tensor, target: Tensor | None, kappa: float | Tensor | None) -> Scores:
+        features = self._drop(features)
+        dtype = features.dtype
         bias = None if self.bias is None else self.bias.to(dtype)
         if self.classifier == "cosine":
             cosine, unit_features, unit_weight = self._cosine(features)
@@ -135,8 +139,7 @@ class Scoring(nn.Module):
         if self.normalize_logits:
             unit = normalize_logits(F.linear(features, self.weight.to(dtype), bias))
             return Scores(self._kappa(kappa, unit, features, self.weight) * unit, features)
-        if kappa is not None:
-            raise InputError("Got 'kappa' for a head without a temperature. Leave it out.")
+        self.refuse_kappa(kappa)
         weight = self.weight.to(dtype)
         return Scores(F.linear(features, weight if self.classifier == "linear" else normalize(weight), bias), features)
 
@@ -159,14 +162,35 @@ class Scoring(nn.Module):
             assert self.temperature is not None  # find_faults refuses normalized logits without one
             per_sample = self.training or self.inference_kappa == "per_sample"
             kappa: Tensor = self.temperature(cosine, unit_features, unit_weight, per_sample=per_sample)
-        elif isinstance(override, Tensor):
-            if override.ndim and override.shape != cosine.shape[:-1]:
-                raise InputError(
-                    f"Expected 'kappa' as a number or of shape {list(cosine.shape[:-1])}. Got {list(override.shape)}."
-                )
-            kappa = override.to(cosine)
         else:
-            if override not in RANGES["kappa"]:
-                raise InputError(f"Expected 'kappa' as a positive, finite number or a tensor. Got {override!r}.")
-            kappa = cosine.new_full((), float(override))
+            kappa = self.given_kappa(override, cosine.shape[:-1], cosine)
         return kappa.unsqueeze(-1) if kappa.ndim else kappa
+
+    def given_kappa(self, kappa: float | Tensor, batch: torch.Size, like: Tensor) -> Tensor:
+        """A κ that the caller gave, as a scalar tensor or one value a sample.
+
+        Args:
+            kappa: a positive, finite number, or a tensor.
+            batch: shape of the samples, ``[...]``.
+            like: of the dtype and device that it shall have.
+
+        Raises:
+            InputError: another shape, or no positive number.
+        """
+        if isinstance(kappa, Tensor):
+            if kappa.ndim and kappa.shape != batch:
+                raise InputError(f"Expected 'kappa' as a number or of shape {list(batch)}. Got {list(kappa.shape)}.")
+            return kappa.to(like)
+        if kappa not in RANGES["kappa"]:
+            raise InputError(f"Expected 'kappa' as a positive, finite number or a tensor. Got {kappa!r}.")
+        return like.new_full((), float(kappa))
+
+    @staticmethod
+    def refuse_kappa(kappa: float | Tensor | None) -> None:
+        """Refuse a κ for a head without a temperature.
+
+        Raises:
+            InputError: there is one.
+        """
+        if kappa is not None:
+            raise InputError("Got 'kappa' for a head without a temperature. Leave it out.")

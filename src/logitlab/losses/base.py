@@ -13,11 +13,11 @@ from logitlab.functional import (
     Reduction,
     at_least_float32,
     autocast_off,
-    check_target,
     is_soft,
     reduce_loss,
     sample_weight,
 )
+from logitlab.functional.targets import look_at_target
 
 #: How logits become probabilities: softmax, sigmoids divided by their sum (W Table 3), or not at all.
 Link = Literal["softmax", "normalized_sigmoid", "none"]
@@ -32,11 +32,14 @@ class Loss(nn.Module, ABC):
             smoothing needs.
         weights_classes: whether ``per_sample`` applies the class weight itself. Otherwise the loss of each sample is
             multiplied by the weight of its class (of a soft target: by Σ t_k w_k).
+        of_gap: whether the loss on a class index depends on the lead of the rivals alone, as ``per_sample_of_gap`` has
+            it; then it can be computed without the logits of all classes.
     """
 
     link: Link = "softmax"
     soft_targets: bool = True
     weights_classes: bool = False
+    of_gap: bool = False
 
     @abstractmethod
     def per_sample(self, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
@@ -113,7 +116,7 @@ class Loss(nn.Module, ABC):
             InputError: a target, a class weight or a reduction that does not fit; see ``functional.check_target``.
         """
         logits = logits.to(at_least_float32(logits))
-        target = check_target(target, logits, ignore_index)
+        target, all_count = look_at_target(target, logits, ignore_index)
         soft = is_soft(target)
         if soft and not self.soft_targets:
             raise InputError(
@@ -126,7 +129,7 @@ class Loss(nn.Module, ABC):
         weight = None if class_weight is None else class_weight.to(logits.dtype)
         with autocast_off(logits.device):
             # An ignored sample needs some class to index with; its loss is dropped by reduce_loss.
-            safe = target if soft else torch.where(target == ignore_index, 0, target)
+            safe = target if soft or all_count else torch.where(target == ignore_index, 0, target)
             inside = weight if self.weights_classes else None
             if soft and target_logits is not None:
                 loss = self.per_sample_with_margin(logits, safe, target_logits, inside)
@@ -140,4 +143,47 @@ class Loss(nn.Module, ABC):
             if penalty is not None:
                 # The mean divides by the weights of class indices, and by the number of soft targets.
                 loss = loss + (penalty if weight is None or soft else penalty * sample_weight(safe, weight))
-            return reduce_loss(loss, target, reduction, class_weight=weight, ignore_index=ignore_index)
+            return reduce_loss(
+                loss, target, reduction, class_weight=weight, ignore_index=ignore_index, all_count=all_count
+            )
+
+    def per_sample_of_gap(self, gap: Tensor) -> Tensor:
+        """Loss of each sample of a class, without class weights; only where ``of_gap``.
+
+        Args:
+            gap: log-sum-exp of the rivals' logits less the target's logit, ``[...]``.
+        """
+        raise InputError(f"{type(self).__name__} needs the logits of every class.")
+
+    def from_gap(
+        self,
+        gap: Tensor,
+        target: Tensor,
+        all_count: bool,
+        *,
+        reduction: Reduction = "mean",
+        class_weight: Tensor | None = None,
+        ignore_index: int = -100,
+        penalty: Tensor | None = None,
+    ) -> Tensor:
+        """Loss of a batch from the lead of the rivals; the other arguments, and what comes back, as in ``forward``.
+
+        Args:
+            gap: see ``per_sample_of_gap``; anything finite for samples that do not count.
+            target: class indices, checked, ``[...]``.
+            all_count: whether it is known that no sample is ignored.
+            reduction: as in ``forward``.
+            class_weight: as in ``forward``.
+            ignore_index: as in ``forward``.
+            penalty: as in ``forward``.
+        """
+        weight = None if class_weight is None else class_weight.to(gap.dtype)
+        with autocast_off(gap.device):
+            loss = self.per_sample_of_gap(gap)
+            loss = loss if penalty is None else loss + penalty
+            if weight is not None:
+                safe = target if all_count else torch.where(target == ignore_index, 0, target)
+                loss = loss * sample_weight(safe, weight)
+            return reduce_loss(
+                loss, target, reduction, class_weight=weight, ignore_index=ignore_index, all_count=all_count
+            )

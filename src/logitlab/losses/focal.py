@@ -36,6 +36,8 @@ class FocalLoss(Loss):
     link: Link = "softmax"
     weights_classes = True  # every term of a soft target by the weight of its class, as softmax has it
 
+    of_gap = True
+
     def __init__(self, gamma: float = 2.0) -> None:
         super().__init__()
         fault = GAMMA.fault("FocalLoss", "gamma", gamma)
@@ -46,6 +48,10 @@ class FocalLoss(Loss):
     def per_sample(self, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
         """Loss of each sample in nats; see ``Loss.per_sample``."""
         return focal_loss(logits, target, self.gamma, class_weight)
+
+    def per_sample_of_gap(self, gap: Tensor) -> Tensor:
+        """See ``functional.focal_of_gap`` and ``Loss.per_sample_of_gap``."""
+        return focal_of_gap(gap, self.gamma)
 
     def per_sample_with_margin(
         self, logits: Tensor, target: Tensor, target_logits: Tensor, class_weight: Tensor | None = None

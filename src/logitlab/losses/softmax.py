@@ -20,10 +20,16 @@ class SoftmaxCrossEntropy(Loss):
 
     link: Link = "softmax"
     weights_classes = True  # as torch does: every term of a soft target by the weight of its class
+    of_gap = True
 
     def per_sample(self, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
         """Loss of each sample in nats; see ``Loss.per_sample``."""
         return softmax_cross_entropy(logits, target, class_weight)
+
+    def per_sample_of_gap(self, gap: Tensor) -> Tensor:
+        """softplus(r - ℓ_y), in nats; see ``Loss.per_sample_of_gap``."""
+        # torch's softplus is cut off at 20; logsigmoid is exact everywhere.
+        return -F.logsigmoid(-gap)
 
     def per_sample_with_margin(
         self, logits: Tensor, target: Tensor, target_logits: Tensor, class_weight: Tensor | None = None

@@ -4,7 +4,7 @@ from .adacos import AdaCos
 from .base import Temperature
 from .by_name import NUMBERED, TEMPERATURES, create_temperature, number_refused
 from .fixed import Fixed
-from .least_squares import LeastSquares
+from .least_squares import LeastSquares, SearchReport
 from .maximum_likelihood import MaximumLikelihood
 from .rule_of_thumb import RuleOfThumb
 from .running_mean import RunningMean
@@ -19,6 +19,7 @@ __all__ = [
     "MaximumLikelihood",
     "RuleOfThumb",
     "RunningMean",
+    "SearchReport",
     "Temperature",
     "Trainable",
     "create_temperature",

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from logitlab.functional import KappaSearch
+
 
 class Temperature(nn.Module, ABC):
     """Base of all temperatures. One of your own states the members below and nothing else.
@@ -17,6 +19,14 @@ class Temperature(nn.Module, ABC):
 
     adaptive: bool = False
     uses_target: bool = False
+
+    @property
+    def fused_search(self) -> KappaSearch | None:
+        """How the fused step of a head finds κ of each sample by itself; None where only ``forward`` can.
+
+        A temperature that says so has ``take`` as ``LeastSquares`` has it. Asked of adaptive ones alone.
+        """
+        return None
 
     @abstractmethod
     def attach(self, num_classes: int) -> None:

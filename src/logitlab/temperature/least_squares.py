@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple, get_args
 
+import torch
 from torch import Tensor
 
 from logitlab.config.errors import ParameterError
 from logitlab.config.names import unknown_name
 from logitlab.config.parameters import Range, parameter_fault
-from logitlab.functional import Search, search_least_squares
+from logitlab.functional import Chosen, KappaSearch, Search, choose_kappa
 
 from .base import Temperature
 from .candidates import read_candidates, show_candidates
 from .running_mean import MOMENTUM, RunningMean, has_direction
 
 MULTIPLIER = Range(0, low_included=False)
-SEARCHES = ("grid", "continuous")
+SEARCHES: tuple[str, ...] = get_args(Search)
+
+
+class SearchReport(NamedTuple):
+    """What the last search in training was like.
+
+    Attributes:
+        method: ``"gram"``, ``"certified"``, ``"plain"`` or ``"surrogate"``; see ``functional.search_least_squares``.
+        certified: where no second reconstruction was needed, bool, one a sample.
+    """
+
+    method: str
+    certified: Tensor
+
+    @property
+    def share_certified(self) -> float:
+        """Share of the samples that needed no second reconstruction, in [0, 1]; NaN of none. Waits for a GPU."""
+        return float(self.certified.double().mean())
 
 
 class LeastSquares(Temperature):
@@ -31,8 +50,13 @@ class LeastSquares(Temperature):
         candidates: values of κ to try, positive and increasing; the twenty of TS Eq. (30) by default.
         multiplier: factor on κ*, positive.
         momentum: weight of a new batch in the running mean, in (0, 1].
-        search: ``"grid"``: κ* is a candidate, as in T; ``"continuous"``: refined between the neighbours of the best
-            candidate, in nearly twice the time. The energy is never above that of the grid.
+        search: ``"grid"``: κ* is a candidate, as in T, found exactly and fast. Two of ours: ``"continuous"``: refined
+            between the neighbours of the best candidate, which takes 18 reconstructions more; the energy is never
+            above that of the grid. ``"surrogate"``: an estimate without a matrix product, for a hundred classes or
+            more; nothing is proved of it. See ``functional.search_least_squares``.
+
+    Attributes:
+        search_report: a ``SearchReport`` of the last search; None before the first, and under torch.compile.
 
     Raises:
         ParameterError: all faults at once.
@@ -68,6 +92,7 @@ class LeastSquares(Temperature):
         self.multiplier = multiplier
         self.search: Search = search
         self.mean = RunningMean(momentum)
+        self.search_report: SearchReport | None = None
 
     def attach(self, num_classes: int) -> None:
         """Start the running mean."""
@@ -82,17 +107,41 @@ class LeastSquares(Temperature):
         """The running mean of κ* times the multiplier. A copy: later steps do not change it."""
         return self.multiplier * self.mean.value.clone()
 
+    @property
+    def fused_search(self) -> KappaSearch | None:
+        """How the fused step finds κ itself; a refined κ is beyond it."""
+        if self.search == "continuous":
+            return None
+        return KappaSearch(self.candidates, self.multiplier, self.search == "surrogate")
+
+    def take(self, chosen: Chosen, counts: Tensor) -> Tensor:
+        """Go on from a search: move the running mean, and keep what is known of the search.
+
+        Args:
+            chosen: κ* of each sample, ``[...]``.
+            counts: samples that have a direction, bool ``[...]``.
+
+        Returns:
+            The multiplier times κ*, ``[...]``.
+        """
+        self.mean.observe(chosen.kappa, counts)
+        if not torch.compiler.is_compiling():
+            self.search_report = SearchReport(chosen.method, chosen.certified)
+        return self.multiplier * chosen.kappa
+
     def kappa_star(self, cosine: Tensor, unit_features: Tensor, unit_weight: Tensor) -> Tensor:
         """κ* of each sample, without the multiplier, detached; shape ``[...]``."""
-        return search_least_squares(unit_features, unit_weight, self.candidates, cosine, self.search)
+        return self._choose(cosine, unit_features, unit_weight).kappa
 
     def forward(self, cosine: Tensor, unit_features: Tensor, unit_weight: Tensor, *, per_sample: bool) -> Tensor:
         """Multiplier times κ* of each sample, ``[...]``, or times their running mean, a scalar."""
         if not per_sample:
             return self.kappa.to(cosine.dtype)
-        kappa_star = self.kappa_star(cosine, unit_features, unit_weight)
-        self.mean.observe(kappa_star, has_direction(cosine, unit_features))
-        return self.multiplier * kappa_star
+        chosen = self._choose(cosine, unit_features, unit_weight)
+        return self.take(chosen, has_direction(cosine, unit_features))
+
+    def _choose(self, cosine: Tensor, unit_features: Tensor, unit_weight: Tensor) -> Chosen:
+        return choose_kappa(unit_features, unit_weight, self.candidates, cosine, self.search)
 
     def extra_repr(self) -> str:
         """Show candidates, multiplier and search."""
@@ -103,4 +152,4 @@ class LeastSquares(Temperature):
 def _search_fault(search: object) -> str | None:
     if isinstance(search, str):
         return None if search in SEARCHES else unknown_name("search of LeastSquares", search, SEARCHES)
-    return parameter_fault("LeastSquares", "search", "'grid' or 'continuous'", search)
+    return parameter_fault("LeastSquares", "search", " or ".join(f"'{name}'" for name in SEARCHES), search)

@@ -1,0 +1,188 @@
+"""Which way a loss goes: by the fused step, which never holds the normalised weight, or by plain autograd."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from logitlab.functional import (
+    KappaSearch,
+    Reduction,
+    RivalTerms,
+    is_soft,
+    length,
+    rival_terms,
+    weight_penalty,
+)
+from logitlab.functional.at_hand import values_at_hand
+from logitlab.functional.targets import look_at_target
+from logitlab.temperature import LeastSquares
+
+if TYPE_CHECKING:
+    from .head import Head
+
+#: ``True`` and ``False`` force one of the two; ``"auto"`` takes the faster one.
+Fused = bool | Literal["auto"]
+
+# Below, the calls cost more than what is saved (benchmarks/results/step.txt).
+_CLASSES = 128
+
+
+class Path(NamedTuple):
+    """The way of a loss.
+
+    Attributes:
+        name: ``"fused"`` or ``"plain"``.
+        reason: why, in words.
+    """
+
+    name: Literal["fused", "plain"]
+    reason: str
+
+    @property
+    def fused(self) -> bool:
+        """Whether it is the fused step."""
+        return self.name == "fused"
+
+
+def choose_path(
+    head: Head, features: Tensor, target: Tensor | None, kappa: float | Tensor | None, return_logits: bool
+) -> Path:
+    """Say which way the loss of a head goes.
+
+    Args:
+        head: whose loss it is.
+        features: ``[..., D]``.
+        target: of the loss; None where logits are asked for.
+        kappa: given instead of the temperature's.
+        return_logits: whether logits are asked for beside the loss.
+    """
+    if head.fused is False:
+        return Path("plain", "fused=False")
+    obstacle = _obstacle(head, features, target, kappa, return_logits)
+    if obstacle:
+        return Path("plain", obstacle)
+    if head.fused is True:
+        return Path("fused", "fused=True")
+    if features.device.type != "cpu":
+        return Path("plain", "the fused step is made for the CPU; fused=True forces it")
+    if head.num_classes <= _CLASSES:
+        return Path("plain", f"up to {_CLASSES} classes plain autograd is at least as fast")
+    return Path("fused", f"more than {_CLASSES} classes")
+
+
+def _obstacle(
+    head: Head, features: Tensor, target: Tensor | None, kappa: float | Tensor | None, return_logits: bool
+) -> str | None:
+    """What stands in the way of the fused step; None for nothing."""
+    if target is None or return_logits:
+        return "logits are asked for"
+    if is_soft(target):
+        return "soft targets need the logits of every class"
+    if not head.loss_function.of_gap:
+        return f"{head.loss_function} needs the logits of every class"
+    if head.centers > 1:
+        return "several centers a class"
+    if head.normalize_logits:
+        return "normalized logits"
+    if not features.numel() or not target.numel() or head.num_classes < 2:
+        return "no sample, or no rival"
+    compiling = torch.compiler.is_compiling()
+    tensors = (features, head.weight, target)
+    if not compiling and features.device.type == "cpu" and not all(map(values_at_hand, tensors)):
+        return "torch.func, exports and subclasses of Tensor go through the plain formulas"
+    if not compiling and torch._C._len_torch_dispatch_stack():
+        return "something watches each operation"
+    temperature = head.temperature
+    if temperature is None or kappa is not None:
+        return None
+    if temperature.uses_target and head.training:
+        return f"{type(temperature).__name__} learns from the cosines of the targets"
+    if _per_sample(head) and temperature.fused_search is None:
+        return f"{type(temperature).__name__} needs all cosines, or the normalised weight"
+    return None
+
+
+def _per_sample(head: Head) -> bool:
+    return (
+        head.temperature is not None
+        and head.temperature.adaptive
+        and (head.training or head.inference_kappa == "per_sample")
+    )
+
+
+def fused_loss(
+    head: Head, features: Tensor, target: Tensor, kappa: float | Tensor | None, reduction: Reduction
+) -> Tensor:
+    """The loss of a head by the fused step; ``choose_path`` must have said so.
+
+    Args:
+        head: whose loss it is.
+        features: after dropout, float32 at least, ``[..., D]``.
+        target: class indices, ``[...]``.
+        kappa: given instead of the temperature's.
+        reduction: of the loss.
+    """
+    batch = features.shape[:-1]
+    shape = features.new_empty(()).expand(*batch, head.num_classes)
+    target, all_count = look_at_target(target, shape, head.ignore_index)
+    safe = target if all_count else torch.where(target == head.ignore_index, 0, target)
+    rows, classes = features.reshape(-1, features.shape[-1]), safe.reshape(-1)
+    bias = None if head.bias is None else head.bias.to(features.dtype)
+    given, search = _kappa(head, kappa, rows, batch)
+    terms, chosen = rival_terms(rows, head.weight, classes, given, bias, head.classifier, search)
+    if chosen is not None:
+        counts = (rows != 0).any(dim=1) & terms.rivals.detach().isfinite()
+        given = cast(LeastSquares, head.temperature).take(chosen, counts).to(rows.dtype)
+    target_logits = _target_logits(head, terms, rows, classes, given)
+    if bias is not None:
+        target_logits = target_logits + bias.index_select(0, classes)
+    gap = (terms.rivals - target_logits).view(batch)
+    penalty = None
+    if head.weight_penalty:
+        # The loss is scaled as a whole below; the penalty on the weight is not meant to be.
+        penalty = weight_penalty(head.weight.to(features.dtype), head.weight_penalty / head.loss_scale)
+    loss: Tensor = head.loss_function.from_gap(
+        gap,
+        target,
+        all_count,
+        reduction=reduction,
+        class_weight=head.class_weight,
+        ignore_index=head.ignore_index,
+        penalty=penalty,
+    )
+    return loss if head.loss_scale == 1 else head.loss_scale * loss
+
+
+def _kappa(
+    head: Head, override: float | Tensor | None, rows: Tensor, batch: torch.Size
+) -> tuple[Tensor | None, KappaSearch | None]:
+    """What the scores are multiplied by, a scalar or ``[N]``; or how it is searched for."""
+    if head.classifier != "cosine":
+        head.refuse_kappa(override)
+        # ‖x‖ cos θ is what the product with unit rows gives.
+        return None, None
+    if override is not None:
+        kappa = head.given_kappa(override, batch, rows)
+        return (kappa.reshape(-1) if kappa.ndim else kappa), None
+    assert head.temperature is not None
+    if _per_sample(head):
+        return None, head.temperature.fused_search
+    return head.temperature.kappa.to(rows.dtype), None
+
+
+def _target_logits(head: Head, terms: RivalTerms, rows: Tensor, classes: Tensor, kappa: Tensor | None) -> Tensor:
+    """The target's logit without the bias, under the margin if there is one, ``[N]``."""
+    score = terms.target_score
+    if head.margin is None:
+        return score if kappa is None else kappa * score
+    if kappa is not None:
+        return cast(Tensor, kappa * head.margin(score, classes))
+    scale = length(rows)
+    if head.classifier == "linear":
+        scale = scale * terms.target_length
+    zero = scale == 0
+    cosine = torch.where(zero, 0.0, score / torch.where(zero, 1.0, scale))
+    return cast(Tensor, scale * head.margin(cosine.clamp(-1, 1), classes))
