@@ -1,0 +1,1 @@
+"""A step of a head (loss, gradients of features and weight): ours beside others, in time, memory and agreement."""
