@@ -21,7 +21,7 @@ from .class_chunks import LOG2_E, MASKED, ClassChunks, lay_out, positions
 from .cross_entropy import rival_logsumexp
 from .least_squares.certified import Masked, propose, search_certified
 from .least_squares.gram import GRAM_CLASSES, gram_matrix, search_gram
-from .least_squares.search import Chosen
+from .least_squares.search import Chosen, candidate_tensor
 from .normalization import length, normalize
 
 #: ``"cosine"``: z = x̃·w̃; ``"unit_weight"``: z = x·w̃; ``"linear"``: z = x·w.
@@ -135,7 +135,7 @@ def forward_rival_terms(
     target_score = storage[place]
     chosen, reference, mean_weight = None, None, None
     if search is not None and inverse_length is not None:
-        candidates = torch.tensor(search.candidates, dtype=rows.dtype, device=rows.device)
+        candidates = candidate_tensor(search.candidates, rows.dtype, rows.device)
         if len(weight) <= GRAM_CLASSES and not search.surrogate:
             chosen = _choose_by_gram(storage, weight, inverse_length, candidates)
         storage[place] = MASKED
@@ -217,8 +217,8 @@ def _scores(rows: Tensor, weight: Tensor, inverse_length: Tensor | None) -> tupl
 def _choose_by_gram(storage: Tensor, weight: Tensor, inverse_length: Tensor, candidates: Tensor) -> Chosen:
     """So few classes stand in one block, so that the storage is the matrix of cosines."""
     cosine = storage.view(-1, len(weight))
-    kappa = search_gram(cosine, gram_matrix(weight.to(cosine.dtype), inverse_length), candidates)
-    return Chosen(kappa, torch.ones_like(kappa, dtype=torch.bool), "gram")
+    found = search_gram(cosine, gram_matrix(weight.to(cosine.dtype), inverse_length), candidates)
+    return Chosen(candidates[found.candidate], found.certified, "gram")
 
 
 def to_base_2(kappa: Tensor | None, bias: Tensor | None) -> tuple[Tensor | float, Tensor | None]:

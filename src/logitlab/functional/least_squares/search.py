@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -27,6 +28,8 @@ Search = Literal["grid", "continuous", "surrogate"]
 #: How the best candidate is found. All but ``"plain"`` are fast; all find the same but for ties of 2e-6.
 Method = Literal["auto", "plain", "gram", "certified"]
 
+_SEARCHES, _METHODS = get_args(Search), get_args(Method)
+
 # They shrink two cells of TS Eq. (30) to 3e-4 in log κ. Closer, energies in float32 are equal.
 _REFINING_STEPS = 16
 
@@ -37,7 +40,7 @@ class Chosen(NamedTuple):
     Attributes:
         kappa: κ*, shape ``[...]``.
         certified: where the certified search needed no second reconstruction, bool ``[...]``; True everywhere for
-            searches that try all candidates, False everywhere for the surrogate.
+            searches that compute the energies of all candidates, False everywhere for the surrogate.
         method: what was used: ``"plain"``, ``"gram"``, ``"certified"`` or ``"surrogate"``.
     """
 
@@ -62,9 +65,9 @@ def search_least_squares(
     is right: they are tried, or ruled out by a bound. Four methods do so:
 
     - ``"plain"``: a reconstruction a candidate, the formula as it stands;
-    - ``"gram"``: for few classes, all candidates in one product with the C x C products of the weights;
+    - ``"gram"``: for few classes, reconstructions from the C x C products of the weights;
     - ``"certified"``: for many, a good guess, its reconstruction, and one product more that rules out the others;
-    - ``"auto"``: gram up to 128 classes, certified above; plain under torch.compile and torch.func, where the certified
+    - ``"auto"``: gram up to 256 classes, certified above; plain under torch.compile and torch.func, where the certified
       one cannot look at values, and on a GPU, where looking would stall it.
 
     A candidate that they find has an energy at most 2e-6 above the least (mostly equal: float32 rounds at 1e-7).
@@ -105,8 +108,8 @@ def choose_kappa(
 
     The arguments are the same.
     """
-    _check("search", search, get_args(Search))
-    _check("method", method, get_args(Method))
+    _check("search", search, _SEARCHES)
+    _check("method", method, _METHODS)
     dtype = at_least_float32(unit_features, unit_weight)
     unit_features, unit_weight = unit_features.to(dtype), unit_weight.to(dtype)
     with autocast_off(unit_features.device):
@@ -134,13 +137,19 @@ def _search_grid(
         kappa, _ = plain_search(unit_features, unit_weight, candidates, cosine)
         return Chosen(kappa, torch.ones_like(kappa, dtype=torch.bool), "plain")
     rows = cosine.reshape(-1, cosine.shape[-1])
-    values = rows.new_tensor(candidates)
+    values = candidate_tensor(tuple(candidates), rows.dtype, rows.device)
     if method == "gram":
-        kappa = search_gram(rows, gram_matrix(unit_weight), values)
-        return Chosen(kappa.view(batch), torch.ones(batch, dtype=torch.bool, device=kappa.device), "gram")
+        in_gram = search_gram(rows, gram_matrix(unit_weight), values)
+        return Chosen(values[in_gram.candidate].view(batch), in_gram.certified.view(batch), "gram")
     vectors = unit_features.reshape(-1, unit_features.shape[-1])
     found = search_certified(split_cosine(rows, unit_weight), vectors, values, None)
     return Chosen(values[found.candidate].view(batch), found.certified.view(batch), "certified")
+
+
+@functools.lru_cache(maxsize=64)
+def candidate_tensor(candidates: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The candidates as a tensor, made once; it must not be written to."""
+    return torch.tensor(candidates, dtype=dtype, device=device)
 
 
 def _fastest(unit_features: Tensor, unit_weight: Tensor, cosine: Tensor) -> Method:
