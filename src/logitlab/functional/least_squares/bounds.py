@@ -49,7 +49,9 @@ def energy_bound(sums: PowerSums, alone: Tensor, candidates: Tensor) -> Tensor:
     lower = torch.where(lower.isfinite() & ~beyond, lower, -torch.inf)
     # The mean of the others is the slope of log O at κ: below that of the chord to the right node, and that node's own.
     to_right = (nodes[right] - kappa).clamp_min(1e-300)
-    steepest = torch.where(lower.isfinite(), (at_right - lower) / to_right, 0.0)
+    # Just below a node two nearly equal numbers are subtracted and divided by next to nothing.
+    rise = at_right - lower + _ROOM * nodes[right] / nodes[-1]
+    steepest = torch.where(lower.isfinite(), rise / to_right, 0.0)
     known = slope[:, right].isfinite()
     steepest = torch.minimum(steepest, torch.where(known, slope[:, right], 0.0)).clamp_max(0)
     steepest = torch.where(beyond, 0.0, steepest)

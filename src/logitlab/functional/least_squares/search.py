@@ -61,8 +61,8 @@ def search_least_squares(
 
     .. math:: \kappa^* = \arg\min_{\kappa \in \mathcal K} E_\kappa
 
-    The energy has several local minima on the grid for many trained samples, so that nothing short of all candidates
-    is right: they are tried, or ruled out by a bound. Four methods do so:
+    The energy may have several local minima on the grid (docs/least_squares.md counts them), so that nothing short of
+    all candidates is right: they are tried, or ruled out by a bound. Four methods do so:
 
     - ``"plain"``: a reconstruction a candidate, the formula as it stands;
     - ``"gram"``: for few classes, reconstructions from the C x C products of the weights;
@@ -110,12 +110,9 @@ def choose_kappa(
     """
     _check("search", search, _SEARCHES)
     _check("method", method, _METHODS)
-    dtype = at_least_float32(unit_features, unit_weight)
-    unit_features, unit_weight = unit_features.to(dtype), unit_weight.to(dtype)
+    unit_features, unit_weight, cosine = _widen(unit_features, unit_weight, cosine)
+    dtype = cosine.dtype
     with autocast_off(unit_features.device):
-        if cosine is None:
-            cosine = F.linear(unit_features, unit_weight)
-        cosine = cosine.to(dtype)
         if method == "auto":
             method = _fastest(unit_features, unit_weight, cosine)
         if search == "surrogate" and cosine.numel():
@@ -127,6 +124,19 @@ def choose_kappa(
         if search != "continuous":
             return chosen
         return chosen._replace(kappa=_refine(unit_features, unit_weight, candidates, cosine, chosen.kappa))
+
+
+def _widen(unit_features: Tensor, unit_weight: Tensor, cosine: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """All in float32 at least. Half precision moves rows off unit length and cosines with them: both are made again."""
+    dtype = at_least_float32(unit_features, unit_weight)
+    if unit_features.dtype.itemsize < 4:
+        unit_features, cosine = normalize(unit_features.to(dtype)), None
+    if unit_weight.dtype.itemsize < 4:
+        unit_weight, cosine = normalize(unit_weight.to(dtype)), None
+    if cosine is None or cosine.dtype.itemsize < 4:
+        with autocast_off(unit_features.device):
+            cosine = F.linear(unit_features.to(dtype), unit_weight.to(dtype))
+    return unit_features.to(dtype), unit_weight.to(dtype), cosine.to(dtype)
 
 
 def _search_grid(
