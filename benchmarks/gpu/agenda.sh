@@ -24,6 +24,8 @@ tests+=(-W ignore::pytest.PytestConfigWarning)
 step versions python -c "import torch; print(torch.__version__, torch.version.cuda, torch.cuda.get_device_name())"
 # Heads move to the GPU and back, give what they give on the CPU, and never wait for it.
 step conformance "${tests[@]}" tests/testing/test_registry_conformance.py
+# The fast searches and the fused step, forced on the GPU, give what the plain ones give; and what they cost there.
+step search_and_step python benchmarks/gpu/search_and_step.py
 # One comparison on the GPU, killed by nobody; resumed by the second call, which must train nothing.
 step compare python -m logitlab compare digits --device cuda --epochs 5 --seeds 2 --out "$folder/runs"
 step resume python -m logitlab compare digits --device cuda --epochs 5 --seeds 2 --out "$folder/runs"

@@ -71,7 +71,7 @@ class ClassChunks:
         self.num_classes = chunks[-1].start + chunks[-1].cosine.shape[1]
         self.num_features = first.weight.shape[1]
         # Fresh memory for every intermediate result would cost more than the arithmetic.
-        self._scratch = first.cosine.new_empty(3, self.num_samples * max(chunk.cosine.shape[1] for chunk in chunks))
+        self._scratch: dict[int, Tensor] = {}
 
     def __iter__(self) -> Iterator[Chunk]:
         return iter(self.chunks)
@@ -81,9 +81,12 @@ class ClassChunks:
 
         Args:
             shape: at most N rows, and at most as many columns as a block.
-            which: of three.
+            which: of several.
         """
-        return self._scratch[which, : shape.numel()].view(shape)
+        if which not in self._scratch:
+            first = self.chunks[0].cosine  # no block is larger
+            self._scratch[which] = first.new_empty(first.numel())
+        return self._scratch[which][: shape.numel()].view(shape)
 
     def places(self, classes: Tensor) -> list[tuple[Tensor, Tensor]]:
         """For each block, the samples whose class lies in it, and its column there.

@@ -166,7 +166,8 @@ def _direction_across(rebuilt: Tensor, unit_features: Tensor) -> Tensor:
     across = rebuilt - torch.linalg.vecdot(rebuilt, unit_features).unsqueeze(1) * unit_features
     length = torch.linalg.vector_norm(across, dim=1, keepdim=True)
     across = across / length.clamp_min(torch.finfo(length.dtype).tiny ** 0.5)
-    return across - torch.linalg.vecdot(across, unit_features).unsqueeze(1) * unit_features
+    again: Tensor = torch.linalg.vecdot(across, unit_features).unsqueeze(1)
+    return torch.addcmul(across, again, unit_features, value=-1)
 
 
 def _projection_bound(
