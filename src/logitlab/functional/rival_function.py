@@ -121,5 +121,7 @@ def _by_formula(
         assert weight is not None
         return plain_rival_terms(features, weight, target, kappa, bias, classifier)
 
-    found = iter(gradient_of(formula, present, tuple(upstream)))
+    # Only a linear classifier has the length of its target's row from the weight.
+    reaching = upstream if classifier == "linear" else (*upstream[:2], None)
+    found = iter(gradient_of(formula, present, tuple(reaching)))
     return [None if tensor is None else next(found) for tensor in given]

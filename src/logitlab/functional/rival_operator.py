@@ -61,6 +61,7 @@ def rival_terms_operator(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The terms, κ* and its certificate, and what is kept for the gradients."""
     search = KappaSearch(tuple(candidates), multiplier, surrogate) if candidates else None
+    features = features.contiguous()
     known = cast(Classifier, classifier)
     terms, kept, chosen = forward_rival_terms(features, weight, target, kappa, bias, known, search)
     nothing = features.new_empty(0)
@@ -117,7 +118,7 @@ def rival_gradients_operator(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of features, weight, κ (one a sample) and bias."""
     parts: list[Any] = [part if part.numel() else None for part in kept]
-    parts[1] = features if parts[1] is None else parts[1]
+    parts[1] = features.contiguous() if parts[1] is None else parts[1]
     nothing = features.new_empty(0)
     found = rival_gradients(
         weight,

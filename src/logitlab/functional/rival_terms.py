@@ -104,7 +104,7 @@ def plain_rival_terms(
     own = target.unsqueeze(1)
     logits = scores if kappa is None else scores * (kappa.unsqueeze(1) if kappa.ndim else kappa)
     rivals = rival_logsumexp(logits if bias is None else logits + bias, target)
-    return RivalTerms(rivals, scores.gather(1, own).squeeze(1), _target_length(weight, target, classifier))
+    return RivalTerms(rivals, scores.gather(1, own).squeeze(1), _target_length(weight, target, classifier, rows.dtype))
 
 
 def forward_rival_terms(
@@ -127,8 +127,9 @@ def forward_rival_terms(
         classifier: what the scores are.
         search: how κ is found; None where it is given. Only for cosines.
     """
+    features = features.contiguous()
     rows, inverse_row_length = _unit_rows(features) if classifier == "cosine" else (features, None)
-    target_length = _target_length(weight, target, classifier).to(rows.dtype)
+    target_length = _target_length(weight, target, classifier, rows.dtype)
     weight, inverse_length, extreme = _rows_of_weight(weight, rows.dtype, classifier)
     storage, chunks = _scores(rows, weight, inverse_length)
     place = positions(target, len(weight))
@@ -161,10 +162,10 @@ def forward_rival_terms(
     return RivalTerms(rivals, target_score, target_length), kept, chosen
 
 
-def _target_length(weight: Tensor, target: Tensor, classifier: Classifier) -> Tensor:
+def _target_length(weight: Tensor, target: Tensor, classifier: Classifier, dtype: torch.dtype) -> Tensor:
     if classifier == "linear":
-        return length(weight.index_select(0, target))
-    return torch.ones(target.shape, dtype=weight.dtype, device=weight.device)
+        return length(weight.index_select(0, target).to(dtype))
+    return torch.ones(target.shape, dtype=dtype, device=weight.device)
 
 
 def _unit_rows(features: Tensor) -> tuple[Tensor, Tensor]:

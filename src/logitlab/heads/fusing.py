@@ -16,7 +16,7 @@ from logitlab.functional import (
     rival_terms,
     weight_penalty,
 )
-from logitlab.functional.at_hand import values_at_hand
+from logitlab.functional.at_hand import by_hand
 from logitlab.functional.targets import look_at_target
 from logitlab.temperature import LeastSquares
 
@@ -97,12 +97,9 @@ def _obstacle(
         return "normalized logits"
     if not features.numel() or not target.numel() or head.num_classes < 2:
         return "no sample, or no rival"
-    compiling = torch.compiler.is_compiling()
     tensors = (features, head.weight, target)
-    if not compiling and features.device.type == "cpu" and not all(map(values_at_hand, tensors)):
-        return "torch.func, exports and subclasses of Tensor go through the plain formulas"
-    if not compiling and torch._C._len_torch_dispatch_stack():
-        return "something watches each operation"
+    if not torch.compiler.is_compiling() and features.device.type == "cpu" and not by_hand(*tensors):
+        return "torch.func, forward mode, exports and subclasses of Tensor go through the plain formulas"
     temperature = head.temperature
     if temperature is None or kappa is not None:
         return None

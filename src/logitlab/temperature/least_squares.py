@@ -71,6 +71,8 @@ class LeastSquares(Temperature):
     """
 
     adaptive = True
+    # Of the class, for pickles of versions without it.
+    search_report: SearchReport | None = None
 
     def __init__(
         self,
@@ -92,7 +94,6 @@ class LeastSquares(Temperature):
         self.multiplier = multiplier
         self.search: Search = search
         self.mean = RunningMean(momentum)
-        self.search_report: SearchReport | None = None
 
     def attach(self, num_classes: int) -> None:
         """Start the running mean."""

@@ -59,7 +59,9 @@ def energy_bound(sums: PowerSums, alone: Tensor, candidates: Tensor) -> Tensor:
     fewest = lower.exp() * (1 - _ROOM)
     mean = top + fewest * steepest * (1 - _ROOM) / (1 + fewest)
     nearest = 1 / (1 + most)
-    across = (nearest * (1 - top.square()).clamp_min(0).sqrt() - (1 - nearest)).clamp_min(0)
+    # A cosine of exactly zero may be that of a zero row, which has no part across the feature.
+    sine = torch.where(top == 0, 0.0, (1 - top.square()).clamp_min(0).sqrt())
+    across = (nearest * sine - (1 - nearest)).clamp_min(0)
     return 0.5 * ((1 - mean).clamp_min(0).square() + across.square())
 
 

@@ -136,7 +136,8 @@ def _certified(cosine: Tensor, gram: Tensor, candidates: Tensor) -> GramFound:
     across = (square - mean.square()).clamp_min_(0)
     projection = weights.average(image.sub_(cosine * mean)).square_().div_(across + _ROOM)
     nearest = weights.total.reciprocal()
-    sine = (1 - weights.largest.square()).clamp_min_(0).sqrt_()
+    # A cosine of exactly zero may be that of a zero row, which has no part across the feature.
+    sine = torch.where(weights.largest == 0, 0.0, (1 - weights.largest.square()).clamp_min_(0).sqrt_())
     triangle = torch.addcmul(nearest - 1, nearest, sine).clamp_min_(0).square_()
     bound = torch.maximum(projection, triangle).add_(along)
     undecided = bound < lowest - 2 * TOLERANCE
