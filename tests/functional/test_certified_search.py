@@ -30,8 +30,6 @@ from logitlab.functional.least_squares.gram import EXHAUSTIVE_CLASSES, GRAM_CLAS
 #: The energy of a choice may be so much above the least one.
 REGRET = 2e-6
 
-#: See ``test_a_zero_row_of_the_weight_has_nothing_across_the_feature``.
-
 #: Cosines in float32 are off by 1e-7 and logits by κ times that: up to here they keep the promise. Further out, where
 #: no paper looks, the plain search loses as much on the border of two candidates (measured: 4.5e-6 at κ = 1000).
 FARTHEST = 256.0

@@ -91,6 +91,8 @@ def _obstacle(
         return "soft targets need the logits of every class"
     if not head.loss_function.of_gap:
         return f"{head.loss_function} needs the logits of every class"
+    if head.has_own_formulas:
+        return f"{type(head).__name__} has formulas of its own"
     if head.centers > 1:
         return "several centers a class"
     if head.normalize_logits:
@@ -139,7 +141,10 @@ def fused_loss(
     given, search = _kappa(head, kappa, rows, batch)
     terms, chosen = rival_terms(rows, head.weight, classes, given, bias, head.classifier, search)
     if chosen is not None:
-        counts = (rows != 0).any(dim=1) & terms.rivals.detach().isfinite()
+        # What ``normalize`` takes for a zero row has no direction, and a broken row no κ*.
+        largest = torch.linalg.vector_norm(rows.detach(), ord=torch.inf, dim=1)
+        sound = (terms.rivals + terms.target_score).detach().isfinite()
+        counts = (largest >= torch.finfo(rows.dtype).tiny ** 0.5) & sound
         given = cast(LeastSquares, head.temperature).take(chosen, counts).to(rows.dtype)
     target_logits = _target_logits(head, terms, rows, classes, given)
     if bias is not None:

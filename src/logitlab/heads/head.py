@@ -91,6 +91,15 @@ class Head(Scoring):
     (torch.Size([2, 3]), torch.Size([]))
     """
 
+    # Of the class: whether a subclass computes something otherwise than the fused step would.
+    has_own_formulas = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A subclass with a formula of its own goes the plain way, where that formula is asked."""
+        super().__init_subclass__(**options)
+        formulas = {"_cosine", "_drop", "_kappa", "_loss", "_scores", "given_kappa"}
+        cls.has_own_formulas = cls.has_own_formulas or bool(formulas & cls.__dict__.keys())
+
     def __init__(
         self,
         in_features: int,

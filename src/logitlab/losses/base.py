@@ -41,6 +41,13 @@ class Loss(nn.Module, ABC):
     weights_classes: bool = False
     of_gap: bool = False
 
+    def __init_subclass__(cls, **options: object) -> None:
+        """A subclass with another formula is not known by the gap of its parent, unless it says so."""
+        super().__init_subclass__(**options)
+        own = cls.__dict__.keys()
+        if own & {"forward", "per_sample", "per_sample_of_target"} and not own & {"of_gap", "per_sample_of_gap"}:
+            cls.of_gap = False
+
     @abstractmethod
     def per_sample(self, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
         """Loss of each sample.

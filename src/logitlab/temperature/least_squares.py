@@ -110,8 +110,10 @@ class LeastSquares(Temperature):
 
     @property
     def fused_search(self) -> KappaSearch | None:
-        """How the fused step finds κ itself; a refined κ is beyond it."""
-        if self.search == "continuous":
+        """How the fused step finds κ itself; a refined κ, or a rule of a subclass, is beyond it."""
+        parts = ("forward", "take", "kappa_star", "_choose")
+        changed = any(getattr(type(self), part) is not getattr(LeastSquares, part) for part in parts)
+        if self.search == "continuous" or changed:
             return None
         return KappaSearch(self.candidates, self.multiplier, self.search == "surrogate")
 
@@ -138,7 +140,11 @@ class LeastSquares(Temperature):
         """Multiplier times κ* of each sample, ``[...]``, or times their running mean, a scalar."""
         if not per_sample:
             return self.kappa.to(cosine.dtype)
-        chosen = self._choose(cosine, unit_features, unit_weight)
+        if type(self).kappa_star is LeastSquares.kappa_star:
+            chosen = self._choose(cosine, unit_features, unit_weight)
+        else:  # a rule of the user's own
+            kappa_star = self.kappa_star(cosine, unit_features, unit_weight)
+            chosen = Chosen(kappa_star, torch.zeros_like(kappa_star, dtype=torch.bool), type(self).__name__)
         return self.take(chosen, has_direction(cosine, unit_features))
 
     def _choose(self, cosine: Tensor, unit_features: Tensor, unit_weight: Tensor) -> Chosen:
