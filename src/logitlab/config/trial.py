@@ -11,7 +11,7 @@ from pydantic import Field
 from .training import TrainingConfig
 from .validation import Configuration
 
-REVISION: Final = 1
+REVISION: Final = 2
 
 
 class DataConfig(Configuration):
@@ -80,7 +80,7 @@ class TrialConfig(Configuration):
     head: ComponentConfig
     training: TrainingConfig
     seed: int = Field(ge=0)
-    revision: Literal[1] = REVISION
+    revision: Literal[1, 2] = REVISION
 
     @property
     def identity(self) -> str:

@@ -55,6 +55,32 @@ def is_batched(tensor: Tensor) -> bool:
     return functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor)
 
 
+def operators_may_have(*tensors: Tensor | None) -> bool:
+    """Whether operators of our own may have these: not exported, in forward mode, of torch.func or of a subclass.
+
+    Args:
+        tensors: all that the operator would be given.
+
+    >>> operators_may_have(torch.zeros(1), None), operators_may_have(torch.zeros(1, device="meta"))
+    (True, False)
+    """
+    if torch.compiler.is_exporting() or forward_ad._current_level >= 0:
+        return False
+    if torch.compiler.is_compiling():  # where a tensor cannot be asked what wraps it
+        return not _inside_transform()
+    return all(
+        type(tensor) in (Tensor, Parameter) and tensor.device.type != "meta" and not is_batched(tensor)
+        for tensor in tensors
+        if tensor is not None
+    )
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # the compiler guards the stack of transforms itself
+def _inside_transform() -> bool:
+    """Whether a transform of torch.func is at work."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def gradient_of(
     formula: Callable[..., Tensor | tuple[Tensor, ...]],
     arguments: tuple[Tensor, ...],

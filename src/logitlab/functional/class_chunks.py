@@ -103,19 +103,33 @@ class ClassChunks:
         """Σ left · right along each row; uses the second scratch matrix."""
         return torch.mul(left, right, out=self.scratch(left.shape, 1)).sum(dim=1)
 
-    def logits(self, chunk: Chunk, kappa: Tensor | float, bias: Tensor | None) -> Tensor:
-        """κz + b of a block, in the scratch memory.
+    def powers(self, chunk: Chunk, kappa: Tensor | float, bias: Tensor | None, reference: Tensor) -> Tensor:
+        """Exponentials of the logits of a block, less a reference, in the scratch memory.
+
+        The difference comes before any factor, so that it is exact where scores are nearly equal, however large.
 
         Args:
             chunk: the block.
-            kappa: a number or ``[N, 1]``.
+            kappa: a number, a scalar or ``[N, 1]``.
             bias: of all classes, ``[C]``, or None.
+            reference: ``[N, 1]``; see ``largest_of``.
+
+        Returns:
+            e^(κ(z - m)), or with a bias e^(κz + b - m); ``[N, n]``.
         """
         result = self.scratch(chunk.cosine.shape)
-        torch.mul(chunk.cosine, kappa, out=result)
-        if bias is not None:
-            result += bias[chunk.start : chunk.start + chunk.cosine.shape[1]]
-        return result
+        if bias is None:
+            return torch.sub(chunk.cosine, reference, out=result).mul_(kappa * LOG2_E).exp2_()
+        return self._with_bias(chunk, kappa, bias).sub_(reference).mul_(LOG2_E).exp2_()
+
+    def largest_of(self, chunk: Chunk, kappa: Tensor | float, bias: Tensor | None) -> Tensor:
+        """The reference of a block: its largest score, or with a bias its largest logit; finite, ``[N, 1]``."""
+        scores = chunk.cosine if bias is None else self._with_bias(chunk, kappa, bias)
+        return scores.amax(dim=1, keepdim=True).clamp_min_(torch.finfo(scores.dtype).min)
+
+    def _with_bias(self, chunk: Chunk, kappa: Tensor | float, bias: Tensor) -> Tensor:
+        here = bias[chunk.start : chunk.start + chunk.cosine.shape[1]]
+        return torch.mul(chunk.cosine, kappa, out=self.scratch(chunk.cosine.shape)).add_(here)
 
     def largest(self) -> tuple[Tensor, Tensor]:
         """Largest cosine of each sample and its class, each ``[N]``; masked classes stand back."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd import forward_ad
+from torch import Tensor
 from torch.nn import functional as F
 
-from .at_hand import is_batched
+from .at_hand import operators_may_have
 from .group_softmax import check_groups, discriminative_grouping, group_logits, group_mask
 from .group_softmax_products import group_dtype, products_of_groups
 from .precision import at_least_float32, autocast_off
@@ -166,29 +165,3 @@ class _GroupLogits(torch.autograd.Function):
 def _eager(*tensors: Tensor | None) -> bool:
     """Whether these are ordinary tensors: not compiled, exported, or wrapped by torch.func or a subclass."""
     return not torch.compiler.is_compiling() and operators_may_have(*tensors)
-
-
-def operators_may_have(*tensors: Tensor | None) -> bool:
-    """Whether operators of our own may have these: not exported, in forward mode, of torch.func or of a subclass.
-
-    Args:
-        tensors: all that the operator would be given.
-
-    >>> operators_may_have(torch.zeros(1), None), operators_may_have(torch.zeros(1, device="meta"))
-    (True, False)
-    """
-    if torch.compiler.is_exporting() or forward_ad._current_level >= 0:
-        return False
-    if torch.compiler.is_compiling():  # where a tensor cannot be asked what wraps it
-        return not _inside_transform()
-    return all(
-        type(tensor) in (Tensor, nn.Parameter) and tensor.device.type != "meta" and not is_batched(tensor)
-        for tensor in tensors
-        if tensor is not None
-    )
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # the compiler guards the stack of transforms itself
-def _inside_transform() -> bool:
-    """Whether a transform of torch.func is at work."""
-    return torch._C._functorch.peek_interpreter_stack() is not None

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from logitlab.config.errors import InputError
 
+from .at_hand import operators_may_have
 from .group_softmax import GroupKind
-from .group_softmax_fast import operators_may_have
 from .group_softmax_operators import group_terms, plain_group_terms
 from .group_softmax_products import group_dtype
 from .reduction import sample_weight

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .at_hand import gradient_of
+from .at_hand import gradient_of, operators_may_have
 from .cross_entropy import rival_logsumexp
 from .group_softmax import group_logits
-from .group_softmax_fast import operators_may_have
 from .group_softmax_products import products_of_groups
 from .precision import autocast_off
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .class_chunks import LOG2_E, lay_out
+from .class_chunks import lay_out
 from .normalization import length, normalize
-from .rival_terms import Kept, RivalTerms, to_base_2
+from .rival_terms import Kept, RivalTerms, as_factor
 
 
 class Wanted(NamedTuple):
@@ -66,8 +66,9 @@ def rival_gradients(
     if bool(kept.extreme):
         weight = normalize(weight.to(dtype))
     chunks = lay_out(kept.storage, weight, kept.inverse_length)
-    factor, shift = to_base_2(kappa, bias)
-    normalizer = terms.rivals.unsqueeze(1) * LOG2_E
+    factor = as_factor(kappa)
+    # Where no rival is left, or all are masked by a bias of -inf, nothing is divided and nothing flows.
+    inverse_total = kept.total.clamp_min(torch.finfo(dtype).tiny).reciprocal_()
     scale = (upstream.rivals if kappa is None else upstream.rivals * kappa).unsqueeze(1)
     to_rows = _from_mean_weight(weight, target, kept, scale, upstream) if wanted.features or wanted.kappa else None
     multiply = to_rows is None and (wanted.features or wanted.kappa)
@@ -79,12 +80,12 @@ def rival_gradients(
     if multiply or wanted.weight or wanted.bias:
         for chunk, (samples, columns) in zip(chunks, chunks.places(target)):
             # The gradient of the scores, κgp, and of the targets' h, whose own p is of no use.
-            gradient = chunks.logits(chunk, factor, shift).sub_(normalizer).exp2_()
+            gradient = chunks.powers(chunk, factor, bias, kept.reference)
             end = chunk.start + gradient.shape[1]
             if to_bias is not None:
                 gradient[samples, columns] = 0.0
-                torch.mv(gradient.t(), upstream.rivals, out=to_bias[chunk.start : end])
-            gradient.mul_(scale)
+                torch.mv(gradient.t(), upstream.rivals * inverse_total.squeeze(1), out=to_bias[chunk.start : end])
+            gradient.mul_(scale * inverse_total)
             gradient[samples, columns] = upstream.target_score[samples]
             along: Tensor | None = None
             if chunk.inverse_length is not None:

@@ -18,7 +18,7 @@ from .rival_gradients import Wanted, rival_gradients
 from .rival_terms import Classifier, KappaSearch, Kept, RivalTerms, forward_rival_terms
 
 _TERMS = len(RivalTerms._fields)
-_Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+_Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def compiled_rival_terms(
@@ -58,7 +58,7 @@ def rival_terms_operator(
     candidates: Sequence[float],
     multiplier: float,
     surrogate: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The terms, κ* and its certificate, and what is kept for the gradients."""
     search = KappaSearch(tuple(candidates), multiplier, surrogate) if candidates else None
     features = features.contiguous()
@@ -101,6 +101,8 @@ def _(
         if certified and multiplier == 1 and bias is None
         else features.new_empty(0),
         torch.empty((), dtype=torch.bool),
+        features.new_empty(num_samples, 1),
+        features.new_empty(num_samples, 1),
     )
 
 

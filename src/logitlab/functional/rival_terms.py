@@ -1,4 +1,4 @@
-r"""The two numbers of a sample that every softmax loss on a class index needs, without holding more than the scores.
+r"""What every softmax loss on a class index needs of a sample, without holding more than the scores.
 
 .. math:: r = \log \sum_{c \ne y} e^{\kappa z_c + b_c}, \qquad z_y, \qquad
     \ell = \operatorname{softplus}\big(r - (\kappa\,\varphi(z_y) + b_y)\big)
@@ -66,6 +66,8 @@ class Kept(NamedTuple):
         inverse_length: 1/‖w_c‖, ``[C]``; None where w is taken as it is.
         mean_weight: Σ_{c != y} p_c w̃_c, ``[N, D]``, if a search has computed it; otherwise None.
         extreme: whether rows of the weight are so short or long that unit rows took their place, bool scalar.
+        reference: the largest score of the rivals, with a bias the largest logit, ``[N, 1]``.
+        total: their exponentials relative to it, summed, ``[N, 1]``.
     """
 
     storage: Tensor
@@ -74,6 +76,8 @@ class Kept(NamedTuple):
     inverse_length: Tensor | None
     mean_weight: Tensor | None
     extreme: Tensor
+    reference: Tensor
+    total: Tensor
 
 
 def plain_rival_terms(
@@ -151,14 +155,17 @@ def forward_rival_terms(
             chosen, reference = Chosen(candidates[found.candidate], found.certified, "certified"), found.reference
             if search.multiplier == 1 and bias is None:
                 # What the search has rebuilt is what the gradient of the feature needs.
-                mean_weight = found.combination.div_(found.total.unsqueeze(1))
-                rivals = found.total.log() + chosen.kappa * reference
+                total = found.total.unsqueeze(1)
+                mean_weight = found.combination.div_(total)
         kappa = chosen.kappa * search.multiplier
     storage[place] = MASKED
-    if mean_weight is None:
-        rivals = _log_sum(chunks, kappa, bias, reference)
+    factor = as_factor(kappa)
+    known = None if reference is None or bias is not None else reference.unsqueeze(1)
+    if mean_weight is None or known is None:
+        known, total = _sum(chunks, factor, bias, known)
     storage[place] = target_score
-    kept = Kept(storage, rows, inverse_row_length, inverse_length, mean_weight, extreme)
+    rivals = (total.log() + (known if bias is not None else known * factor)).squeeze(1)
+    kept = Kept(storage, rows, inverse_row_length, inverse_length, mean_weight, extreme, known, total)
     return RivalTerms(rivals, target_score, target_length), kept, chosen
 
 
@@ -222,32 +229,31 @@ def _choose_by_gram(storage: Tensor, weight: Tensor, inverse_length: Tensor, can
     return Chosen(candidates[found.candidate], found.certified, "gram")
 
 
-def to_base_2(kappa: Tensor | None, bias: Tensor | None) -> tuple[Tensor | float, Tensor | None]:
-    """κ as a factor of the scores, a number or ``[N, 1]``, and the bias, for powers of two instead of e."""
-    factor: Tensor | float = LOG2_E if kappa is None else kappa * LOG2_E
-    if isinstance(factor, Tensor) and factor.ndim:
-        factor = factor.unsqueeze(1)
-    return factor, None if bias is None else bias * LOG2_E
+def as_factor(kappa: Tensor | None) -> Tensor | float:
+    """κ as a factor of the scores: a number, a scalar or ``[N, 1]``."""
+    if kappa is None:
+        return 1.0
+    return kappa.unsqueeze(1) if kappa.ndim else kappa
 
 
-def _log_sum(chunks: ClassChunks, kappa: Tensor | None, bias: Tensor | None, reference: Tensor | None) -> Tensor:
-    """R of each sample, ``[N]``; ``reference`` is the largest score of the rivals if that is known."""
-    factor, bias = to_base_2(kappa, bias)
-    known = None if reference is None or bias is not None else reference.unsqueeze(1) * factor
+def _sum(
+    chunks: ClassChunks, kappa: Tensor | float, bias: Tensor | None, reference: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The largest score (with a bias: logit) of the rivals, unless it is known, and the sum relative to it."""
+    unit = kappa * LOG2_E if bias is None else LOG2_E
     total: Tensor | None = None
-    largest: Tensor | None = None
+    largest: Tensor | None = reference
     for chunk in chunks:
-        logits = chunks.logits(chunk, factor, bias)
-        here = logits.amax(dim=1, keepdim=True) if known is None else known
-        here_total = logits.sub_(here).exp2_().sum(dim=1, keepdim=True)
+        here = chunks.largest_of(chunk, kappa, bias) if reference is None else reference
+        here_total = chunks.powers(chunk, kappa, bias, here).sum(dim=1, keepdim=True)
         if total is None or largest is None:
             total, largest = here_total, here
-        elif known is not None:
+        elif reference is not None:
             total += here_total
         else:
             highest = torch.maximum(largest, here)
-            total = total * (largest - highest).exp2_() + here_total * (here - highest).exp2_()
+            total = total * ((largest - highest) * unit).exp2_() + here_total * ((here - highest) * unit).exp2_()
             largest = highest
     assert total is not None
     assert largest is not None
-    return total.log2_().add_(largest).mul_(1 / LOG2_E).squeeze(1)
+    return largest, total

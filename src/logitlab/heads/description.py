@@ -42,6 +42,7 @@ _CHOICES = {
 _WRITTEN = {
     "bool": "true or false",
     "bool | None": "true, false or none",
+    "Fused": "true, false or auto",
 }
 _SPECIAL = {
     "class_weight": "a list of C positive numbers, or none",

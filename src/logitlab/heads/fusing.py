@@ -16,9 +16,9 @@ from logitlab.functional import (
     rival_terms,
     weight_penalty,
 )
-from logitlab.functional.at_hand import by_hand
+from logitlab.functional.at_hand import operators_may_have, values_at_hand
 from logitlab.functional.targets import look_at_target
-from logitlab.temperature import LeastSquares
+from logitlab.temperature import LeastSquares, Temperature
 
 if TYPE_CHECKING:
     from .head import Head
@@ -30,6 +30,10 @@ Fused = bool | Literal["auto"]
 # for 8 to 1024 samples, 150 to 8000 classes and 64 to 2048 features. A search shares a product with it: it wins sooner.
 _NUMBERS = 3 * 2**19
 _NUMBERS_SEARCHED = 2**18
+
+
+# What a subclass of ``Head`` may compute otherwise than the fused step would.
+_FORMULAS = ("_cosine", "_drop", "_kappa", "_loss", "_scores", "given_kappa")
 
 
 class Path(NamedTuple):
@@ -50,12 +54,18 @@ class Path(NamedTuple):
 
 
 def choose_path(
-    head: Head, features: Tensor, target: Tensor | None, kappa: float | Tensor | None, return_logits: bool
+    head: Head,
+    base: type[Head],
+    features: Tensor,
+    target: Tensor | None,
+    kappa: float | Tensor | None,
+    return_logits: bool,
 ) -> Path:
     """Say which way the loss of a head goes.
 
     Args:
         head: whose loss it is.
+        base: ``Head`` itself: what the fused step computes.
         features: ``[..., D]``.
         target: of the loss; None where logits are asked for.
         kappa: given instead of the temperature's.
@@ -63,7 +73,7 @@ def choose_path(
     """
     if head.fused is False:
         return Path("plain", "fused=False")
-    obstacle = _obstacle(head, features, target, kappa, return_logits)
+    obstacle = _obstacle(head, base, features, target, kappa, return_logits)
     if obstacle:
         return Path("plain", obstacle)
     if head.fused is True:
@@ -77,21 +87,26 @@ def choose_path(
         )
     numbers = head.num_classes * max(target.numel() if target is not None else 0, head.in_features)
     if numbers < (_NUMBERS_SEARCHED if searched else _NUMBERS):
-        return Path("plain", f"with {head.num_classes} classes plain autograd is at least as fast")
-    return Path("fused", f"with {head.num_classes} classes it is the faster one")
+        return Path("plain", "for so few classes, features and samples plain autograd is at least as fast")
+    return Path("fused", "for so many classes, features or samples it is the faster one")
 
 
 def _obstacle(
-    head: Head, features: Tensor, target: Tensor | None, kappa: float | Tensor | None, return_logits: bool
+    head: Head,
+    base: type[Head],
+    features: Tensor,
+    target: Tensor | None,
+    kappa: float | Tensor | None,
+    return_logits: bool,
 ) -> str | None:
     """What stands in the way of the fused step; None for nothing."""
     if target is None or return_logits:
         return "logits are asked for"
     if is_soft(target):
         return "soft targets need the logits of every class"
-    if not head.loss_function.of_gap:
-        return f"{head.loss_function} needs the logits of every class"
-    if head.has_own_formulas:
+    if not head.loss_function.goes_by_gap:
+        return f"{type(head.loss_function).__name__} needs the logits of every class"
+    if any(getattr(type(head), name) is not getattr(base, name) or name in head.__dict__ for name in _FORMULAS):
         return f"{type(head).__name__} has formulas of its own"
     if head.centers > 1:
         return "several centers a class"
@@ -99,16 +114,29 @@ def _obstacle(
         return "normalized logits"
     if not features.numel() or not target.numel() or head.num_classes < 2:
         return "no sample, or no rival"
-    tensors = (features, head.weight, target)
-    if not torch.compiler.is_compiling() and features.device.type == "cpu" and not by_hand(*tensors):
-        return "torch.func, forward mode, exports and subclasses of Tensor go through the plain formulas"
-    temperature = head.temperature
-    if temperature is None or kappa is not None:
-        return None
+    # Not the property of a parametrized weight, which would be computed once more.
+    weight = head._parameters.get("weight")
+    given = kappa if isinstance(kappa, Tensor) else None
+    if not operators_may_have(features, weight, target, given):
+        return "torch.func, forward mode, exports, meta and subclasses of Tensor go through the plain formulas"
+    if not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack():
+        return "something watches each operation"
+    if given is not None and values_at_hand(given) and not bool((given > 0).all()):
+        return "the fused step needs a positive κ"
+    return None if head.temperature is None or kappa is not None else _obstacle_of(head, head.temperature)
+
+
+def _obstacle_of(head: Head, temperature: Temperature) -> str | None:
+    """What stands in the way in the temperature; None for nothing."""
+    name = type(temperature).__name__
+    if temperature._forward_hooks or temperature._forward_pre_hooks or "forward" in temperature.__dict__:
+        return f"{name} has hooks, or a forward of its own"
+    if not type(temperature).forward.__module__.startswith("logitlab.temperature."):
+        return f"{name} has a rule of its own"
     if temperature.uses_target and head.training:
-        return f"{type(temperature).__name__} learns from the cosines of the targets"
+        return f"{name} learns from the cosines of the targets"
     if _per_sample(head) and temperature.fused_search is None:
-        return f"{type(temperature).__name__} needs all cosines, or the normalised weight"
+        return f"{name} needs all cosines, or the normalised weight"
     return None
 
 
@@ -141,11 +169,12 @@ def fused_loss(
     given, search = _kappa(head, kappa, rows, batch)
     terms, chosen = rival_terms(rows, head.weight, classes, given, bias, head.classifier, search)
     if chosen is not None:
+        chosen = chosen._replace(kappa=chosen.kappa.view(batch), certified=chosen.certified.view(batch))
         # What ``normalize`` takes for a zero row has no direction, and a broken row no κ*.
         largest = torch.linalg.vector_norm(rows.detach(), ord=torch.inf, dim=1)
         sound = (terms.rivals + terms.target_score).detach().isfinite()
         counts = (largest >= torch.finfo(rows.dtype).tiny ** 0.5) & sound
-        given = cast(LeastSquares, head.temperature).take(chosen, counts).to(rows.dtype)
+        given = cast(LeastSquares, head.temperature).take(chosen, counts.view(batch)).reshape(-1)
     target_logits = _target_logits(head, terms, rows, classes, given)
     if bias is not None:
         target_logits = target_logits + bias.index_select(0, classes)

@@ -31,7 +31,7 @@ from logitlab.functional import (
     uniform_target,
     weight_penalty,
 )
-from logitlab.functional.group_softmax_fast import operators_may_have
+from logitlab.functional.at_hand import operators_may_have
 from logitlab.functional.group_softmax_operators import spares_memory
 
 from .fusing import Path

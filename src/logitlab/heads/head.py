@@ -91,14 +91,8 @@ class Head(Scoring):
     (torch.Size([2, 3]), torch.Size([]))
     """
 
-    # Of the class: whether a subclass computes something otherwise than the fused step would.
-    has_own_formulas = False
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """A subclass with a formula of its own goes the plain way, where that formula is asked."""
-        super().__init_subclass__(**options)
-        formulas = {"_cosine", "_drop", "_kappa", "_loss", "_scores", "given_kappa"}
-        cls.has_own_formulas = cls.has_own_formulas or bool(formulas & cls.__dict__.keys())
+    # Of the class, for pickles of versions without it and heads that build themselves.
+    fused: Fused = "auto"
 
     def __init__(
         self,
@@ -149,7 +143,7 @@ class Head(Scoring):
         self.loss_scale = loss_scale
         self.ignore_index = ignore_index
         self.inference_kappa = inference_kappa
-        self.fused: Fused = fused
+        self.fused = fused
         self.loss_function = compose_loss(
             loss, alpha, beta, target_weight, target_value, gamma, adjustment, class_counts
         )
@@ -202,7 +196,6 @@ class Head(Scoring):
         """Restore a copy or a pickle; its annealing follows the optimiser of its own weight."""
         # Pickles of versions without these.
         state.setdefault("centers", 1)
-        state.setdefault("fused", "auto")
         if "margin" not in state.get("_modules", {}):
             state.setdefault("margin", None)
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -333,7 +326,7 @@ class Head(Scoring):
         >>> Head(8, 3, fused=False).path(torch.ones(2, 8), torch.tensor([0, 2]))
         Path(name='plain', reason='fused=False')
         """
-        return choose_path(self, features, target, kappa, return_logits)
+        return choose_path(self, Head, features, target, kappa, return_logits)
 
     def loss(self, features: Tensor, target: Tensor, **options: Any) -> Tensor:
         """The loss; the same as ``head(features, target)``, with the same options."""

@@ -25,6 +25,7 @@ from logitlab.functional import (
 from logitlab.losses import Link
 from logitlab.temperature import Temperature
 
+from .fusing import Path
 from .head import Head
 from .parameters import class_weight_tensor, find_faults
 
@@ -122,6 +123,17 @@ class MetricLearningHead(Head):
             given = class_weight_tensor(self._arguments["class_weight"])
             if self.class_weight is not None and given is not None:
                 self.class_weight.copy_(given)
+
+    def path(
+        self,
+        features: Tensor,
+        target: Tensor | None = None,
+        *,
+        kappa: float | Tensor | None = None,
+        return_logits: bool = False,
+    ) -> Path:
+        """Theirs is plain autograd; see ``Head.path``."""
+        return Path("plain", f"{type(self.metric_loss).__name__} of pytorch-metric-learning computes its own loss")
 
     def set_temperature(self, temperature: Temperature) -> None:
         """Refused: the scale is a parameter of their loss."""

@@ -41,12 +41,23 @@ class Loss(nn.Module, ABC):
     weights_classes: bool = False
     of_gap: bool = False
 
-    def __init_subclass__(cls, **options: object) -> None:
-        """A subclass with another formula is not known by the gap of its parent, unless it says so."""
-        super().__init_subclass__(**options)
-        own = cls.__dict__.keys()
-        if own & {"forward", "per_sample", "per_sample_of_target"} and not own & {"of_gap", "per_sample_of_gap"}:
-            cls.of_gap = False
+    @property
+    def goes_by_gap(self) -> bool:
+        """Whether ``per_sample_of_gap`` speaks for this loss: ``of_gap``, and no formula that derives from it differs.
+
+        A subclass, a mixin, an instance or a hook with another formula must state ``per_sample_of_gap`` anew.
+        """
+        if not self.of_gap or self._forward_hooks or self._forward_pre_hooks:
+            return False
+        formulas = {"forward", "per_sample", "per_sample_of_target"}
+        if formulas & self.__dict__.keys():
+            return False
+        for kind in type(self).__mro__:
+            if kind.__dict__.keys() & {"of_gap", "per_sample_of_gap"}:
+                return True
+            if kind.__dict__.keys() & formulas:
+                return False
+        return False
 
     @abstractmethod
     def per_sample(self, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:

@@ -22,11 +22,11 @@ SEARCHES: tuple[str, ...] = get_args(Search)
 
 
 class SearchReport(NamedTuple):
-    """What the last search in training was like.
+    """What a search was like.
 
     Attributes:
         method: ``"gram"``, ``"certified"``, ``"plain"`` or ``"surrogate"``; see ``functional.search_least_squares``.
-        certified: where no second reconstruction was needed, bool, one a sample.
+        certified: where no second reconstruction was needed, bool, one a sample, ``[...]``.
     """
 
     method: str
@@ -56,7 +56,7 @@ class LeastSquares(Temperature):
             more; nothing is proved of it. See ``functional.search_least_squares``.
 
     Attributes:
-        search_report: a ``SearchReport`` of the last search; None before the first, and under torch.compile.
+        search_report: a ``SearchReport`` of the last search that scaled samples, outside torch.compile; None before it.
 
     Raises:
         ParameterError: all faults at once.

@@ -160,9 +160,15 @@ def _search_grid(
     return Chosen(values[found.candidate].view(batch), found.certified.view(batch), "certified")
 
 
-@functools.lru_cache(maxsize=64)
 def candidate_tensor(candidates: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The candidates as a tensor, made once; it must not be written to."""
+    """The candidates as a tensor; in eager mode made once, so that it must not be written to."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return torch.tensor(candidates, dtype=dtype, device=device)
+    return _kept(candidates, dtype, device)
+
+
+@functools.lru_cache(maxsize=64)
+def _kept(candidates: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(candidates, dtype=dtype, device=device)
 
 
