@@ -209,7 +209,9 @@ def _kappa(
     assert head.temperature is not None
     if _per_sample(head):
         return None, head.temperature.fused_search
-    return head.temperature.kappa.to(rows.dtype), None
+    # One κ for all: of what it is given, such a rule asks the dtype alone.
+    temperature: Temperature = head.temperature
+    return temperature(rows, rows, head.weight, per_sample=False), None
 
 
 def _target_logits(head: Head, terms: RivalTerms, rows: Tensor, classes: Tensor, kappa: Tensor | None) -> Tensor:

@@ -76,7 +76,7 @@ class AdaCos(Temperature):
     @property
     def kappa(self) -> Tensor:
         """κ as it stands. A copy: later steps do not change it."""
-        return torch.tensor(self._constant(), dtype=torch.float64) if self.scale is None else self.scale.value.clone()
+        return torch.tensor(self._constant()) if self.scale is None else self.scale.value.clone()
 
     def kappa_star(self, cosine: Tensor, unit_features: Tensor, unit_weight: Tensor) -> Tensor:
         """κ as it stands, for each sample; shape ``[...]``."""
