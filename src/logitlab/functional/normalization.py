@@ -104,9 +104,21 @@ def ordinary_lengths(vectors: Tensor) -> Tensor | None:
     if vectors.numel() == 0:
         return None
     lengths = torch.linalg.vector_norm(vectors.detach(), dim=-1, keepdim=True)
+    return lengths if are_ordinary(lengths) else None
+
+
+def are_ordinary(lengths: Tensor) -> bool:
+    """Whether rows of these lengths can be divided by them without care for zeros, underflow and overflow.
+
+    Args:
+        lengths: at least one, any shape. Their values are read: not for a GPU's queue.
+
+    >>> are_ordinary(torch.tensor([1.0, 20.0])), are_ordinary(torch.tensor([1.0, 0.0]))
+    (True, False)
+    """
     low, high = lengths.aminmax()
     # NaN fails every comparison.
-    return lengths if float(low) >= _SHORTEST and float(high) <= _LONGEST else None
+    return float(low) >= _SHORTEST and float(high) <= _LONGEST
 
 
 def away_from_row(gradient: Tensor, unit: Tensor) -> Tensor:

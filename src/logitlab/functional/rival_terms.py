@@ -22,7 +22,7 @@ from .cross_entropy import rival_logsumexp
 from .least_squares.certified import Masked, propose, search_certified
 from .least_squares.gram import GRAM_CLASSES, gram_matrix, search_gram
 from .least_squares.search import Chosen, candidate_tensor
-from .normalization import length, normalize
+from .normalization import are_ordinary, length, normalize
 
 #: ``"cosine"``: z = x̃·w̃; ``"unit_weight"``: z = x·w̃; ``"linear"``: z = x·w.
 Classifier = Literal["cosine", "unit_weight", "linear"]
@@ -178,7 +178,7 @@ def _target_length(weight: Tensor, target: Tensor, classifier: Classifier, dtype
 def _unit_rows(features: Tensor) -> tuple[Tensor, Tensor]:
     """x̃ and 1/‖x‖, zero for a zero row."""
     row_length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    if lengths_are_safe(row_length):
+    if are_ordinary(row_length):
         inverse = row_length.reciprocal()
         return features * inverse, inverse
     rows = normalize(features)
@@ -192,24 +192,12 @@ def _rows_of_weight(weight: Tensor, dtype: torch.dtype, classifier: Classifier) 
     extreme = False
     if classifier != "linear":
         lengths = torch.linalg.vector_norm(weight, dim=1, dtype=dtype)
-        extreme = not lengths_are_safe(lengths)
+        extreme = not are_ordinary(lengths)
         if extreme:
             weight = normalize(weight.to(dtype))
             lengths = torch.ones_like(lengths)
         inverse_length = lengths.reciprocal()
     return weight, inverse_length, torch.tensor(extreme)
-
-
-def lengths_are_safe(lengths: Tensor) -> bool:
-    """Whether rows of these lengths can be divided by them without care for zeros, underflow and overflow.
-
-    Args:
-        lengths: any shape. Their values are looked at: not for a GPU's queue.
-    """
-    if not lengths.numel():
-        return True
-    low, high = torch.aminmax(lengths)
-    return bool((low > 1e-15) & (high < 1e15))
 
 
 def _scores(rows: Tensor, weight: Tensor, inverse_length: Tensor | None) -> tuple[Tensor, ClassChunks]:

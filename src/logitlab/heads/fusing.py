@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -55,7 +55,6 @@ class Path(NamedTuple):
 
 def choose_path(
     head: Head,
-    base: type[Head],
     features: Tensor,
     target: Tensor | None,
     kappa: float | Tensor | None,
@@ -65,7 +64,6 @@ def choose_path(
 
     Args:
         head: whose loss it is.
-        base: ``Head`` itself: what the fused step computes.
         features: ``[..., D]``.
         target: of the loss; None where logits are asked for.
         kappa: given instead of the temperature's.
@@ -73,7 +71,7 @@ def choose_path(
     """
     if head.fused is False:
         return Path("plain", "fused=False")
-    obstacle = _obstacle(head, base, features, target, kappa, return_logits)
+    obstacle = _obstacle(head, features, target, kappa, return_logits)
     if obstacle:
         return Path("plain", obstacle)
     if head.fused is True:
@@ -93,7 +91,6 @@ def choose_path(
 
 def _obstacle(
     head: Head,
-    base: type[Head],
     features: Tensor,
     target: Tensor | None,
     kappa: float | Tensor | None,
@@ -106,7 +103,7 @@ def _obstacle(
         return "soft targets need the logits of every class"
     if not head.loss_function.goes_by_gap:
         return f"{type(head.loss_function).__name__} needs the logits of every class"
-    if any(getattr(type(head), name) is not getattr(base, name) or name in head.__dict__ for name in _FORMULAS):
+    if any(name in head.__dict__ or not _is_ours(getattr(type(head), name), "heads") for name in _FORMULAS):
         return f"{type(head).__name__} has formulas of its own"
     if head.centers > 1:
         return "several centers a class"
@@ -126,12 +123,17 @@ def _obstacle(
     return None if head.temperature is None or kappa is not None else _obstacle_of(head, head.temperature)
 
 
+def _is_ours(method: Any, package: str) -> bool:
+    """Whether the library wrote this method; a subclass, a mixin or a patch of the user's says something else."""
+    return str(getattr(method, "__module__", "")).startswith(f"logitlab.{package}.")
+
+
 def _obstacle_of(head: Head, temperature: Temperature) -> str | None:
     """What stands in the way in the temperature; None for nothing."""
     name = type(temperature).__name__
     if temperature._forward_hooks or temperature._forward_pre_hooks or "forward" in temperature.__dict__:
         return f"{name} has hooks, or a forward of its own"
-    if not type(temperature).forward.__module__.startswith("logitlab.temperature."):
+    if not _is_ours(type(temperature).forward, "temperature"):
         return f"{name} has a rule of its own"
     if temperature.uses_target and head.training:
         return f"{name} learns from the cosines of the targets"

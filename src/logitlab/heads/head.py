@@ -22,7 +22,7 @@ from logitlab.margins import AdditiveAngularMargin, AdditiveCosineMargin, Margin
 from logitlab.temperature import Temperature, create_temperature
 
 from .compose_loss import compose_loss
-from .fusing import Fused, Path, choose_path, fused_loss
+from .fusing import Fused, fused_loss
 from .parameters import class_weight_tensor, find_faults
 from .scores import Scores, logits_of_target
 from .scoring import Scoring
@@ -90,9 +90,6 @@ class Head(Scoring):
     >>> head(torch.ones(2, 8)).shape, head(torch.ones(2, 8), torch.tensor([0, 2])).shape
     (torch.Size([2, 3]), torch.Size([]))
     """
-
-    # Of the class, for pickles of versions without it and heads that build themselves.
-    fused: Fused = "auto"
 
     def __init__(
         self,
@@ -310,23 +307,6 @@ class Head(Scoring):
             loss = self._loss(scores, target, reduction)
             logits = scores.logits
         return (loss, logits) if return_logits else loss
-
-    def path(
-        self,
-        features: Tensor,
-        target: Tensor | None = None,
-        *,
-        kappa: float | Tensor | None = None,
-        return_logits: bool = False,
-    ) -> Path:
-        """Which way ``head(features, target)`` goes, ``"fused"`` or ``"plain"``, and why.
-
-        The arguments are those of ``forward``.
-
-        >>> Head(8, 3, fused=False).path(torch.ones(2, 8), torch.tensor([0, 2]))
-        Path(name='plain', reason='fused=False')
-        """
-        return choose_path(self, Head, features, target, kappa, return_logits)
 
     def loss(self, features: Tensor, target: Tensor, **options: Any) -> Tensor:
         """The loss; the same as ``head(features, target)``, with the same options."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,12 @@ from logitlab.functional import (
 from logitlab.losses import Link
 from logitlab.temperature import Temperature
 
+from .fusing import Fused, Path, choose_path
 from .parameters import RANGES
 from .scores import Scores
+
+if TYPE_CHECKING:
+    from .head import Head
 
 
 class Scoring(nn.Module):
@@ -40,6 +44,9 @@ class Scoring(nn.Module):
     weight: nn.Parameter
     bias: nn.Parameter | None
     temperature: Temperature | None
+
+    # A value, for pickles of versions without it and heads that build themselves.
+    fused: Fused = "auto"
 
     @property
     def link(self) -> Link:
@@ -101,6 +108,24 @@ class Scoring(nn.Module):
                 "on any head."
             )
         return self.temperature.kappa_star(*self._cosine(features))
+
+    def path(
+        self,
+        features: Tensor,
+        target: Tensor | None = None,
+        *,
+        kappa: float | Tensor | None = None,
+        return_logits: bool = False,
+    ) -> Path:
+        """Which way ``head(features, target)`` goes, ``"fused"`` or ``"plain"``, and why.
+
+        The arguments are those of ``forward``.
+
+        >>> import logitlab.heads
+        >>> logitlab.heads.Head(8, 3, fused=False).path(torch.ones(2, 8), torch.tensor([0, 2]))
+        Path(name='plain', reason='fused=False')
+        """
+        return choose_path(cast("Head", self), features, target, kappa, return_logits)
 
     def _check_features(self, features: Tensor) -> None:
         if not features.is_floating_point() or features.shape[-1:] != (self.in_features,):

@@ -14,15 +14,13 @@ import torch
 from torch import Tensor
 
 from ..class_chunks import LOG2_E
+from .certified import TOLERANCE
 
 #: Up to so many classes this is the fastest exact search; above, G itself costs more than a reconstruction.
 GRAM_CLASSES = 256
 
 #: Up to so many classes the energies of all candidates cost no more than a bound.
 EXHAUSTIVE_CLASSES = 32
-
-#: See ``certified.TOLERANCE``.
-TOLERANCE = 5e-7
 
 # Numbers in a block of exponentials: what fits in a core's second-level cache beside a copy.
 _BLOCK = 2**19
