@@ -15,13 +15,22 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config.errors import ConfigurationError, DataError, InputError, LogitLabError, ParameterError, TrialError
+    from .config.errors import (
+        ConfigurationError,
+        DataError,
+        InputError,
+        LogitLabError,
+        ParameterError,
+        RankError,
+        TrialError,
+    )
     from .heads import (
         Classifier,
         CosineHead,
         GroupSoftmaxHead,
         Head,
         MetricLearningHead,
+        ShardedHead,
         create_head,
         list_heads,
         param_groups,
@@ -62,7 +71,9 @@ _EXPORTS: dict[str, str] = {
     "MultiplicativeAngularMargin": "margins",
     "ParameterError": "config.errors",
     "Predictor": "serving",
+    "RankError": "config.errors",
     "RuleOfThumb": "temperature",
+    "ShardedHead": "heads",
     "Temperature": "temperature",
     "Trainable": "temperature",
     "TrainedModel": "studies",
@@ -122,7 +133,9 @@ __all__ = [
     "MultiplicativeAngularMargin",
     "ParameterError",
     "Predictor",
+    "RankError",
     "RuleOfThumb",
+    "ShardedHead",
     "Temperature",
     "Trainable",
     "TrainedModel",

@@ -56,5 +56,9 @@ class TrialError(LogitLabError, RuntimeError):
     """A trial that cannot go on, for instance because its loss is no longer finite."""
 
 
+class RankError(LogitLabError, RuntimeError):
+    """A process of the group that shares the classes is gone or does not answer; the message says at what."""
+
+
 class RecordError(LogitLabError, ValueError):
     """A record of a trial that is missing, damaged, or cannot be said in JSON; the message names the file."""

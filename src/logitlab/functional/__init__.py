@@ -1,6 +1,6 @@
 """Pure functions of tensors: the formulas of the papers, one loss a sample, torch alone."""
 
-from .adacos import adacos_kappa, adacos_step
+from .adacos import adacos_kappa, adacos_step, adacos_step_of_terms
 from .cosine import cosine_similarity, cosine_with_units
 from .cross_entropy import all_rivals_logsumexp, rival_logsumexp, softmax_cross_entropy
 from .equiangular import equiangular_kappa
@@ -31,14 +31,19 @@ from .least_squares import (
 )
 from .long_tail import adjust_logits, label_distribution_margins, log_prior
 from .margins import additive_angular_margin, additive_cosine_margin, multiplicative_angular_margin
-from .maximum_likelihood import Normalizer, maximum_likelihood_energy, search_maximum_likelihood
+from .maximum_likelihood import (
+    Normalizer,
+    maximum_likelihood_energy,
+    search_likelihood_of_means,
+    search_maximum_likelihood,
+)
 from .normalization import length, normalize
 from .precision import at_least_float32, autocast_off
 from .reduction import Reduction, reduce_loss, sample_weight
 from .regularizers import logit_penalty, normalize_logits, uniform_target, weight_penalty
 from .rival_function import rival_terms
 from .rival_terms import KappaSearch, RivalTerms, plain_rival_terms
-from .rule_of_thumb import rule_of_thumb_kappa
+from .rule_of_thumb import rule_of_thumb_kappa, rule_of_thumb_of_mean
 from .sigmoid import normalized_sigmoid, sigmoid_cross_entropy
 from .squared_error import squared_error
 from .targets import check_target, is_soft
@@ -56,6 +61,7 @@ __all__ = [
     "Search",
     "adacos_kappa",
     "adacos_step",
+    "adacos_step_of_terms",
     "additive_angular_margin",
     "additive_cosine_margin",
     "adjust_logits",
@@ -98,8 +104,10 @@ __all__ = [
     "rival_logsumexp",
     "rival_terms",
     "rule_of_thumb_kappa",
+    "rule_of_thumb_of_mean",
     "sample_weight",
     "search_least_squares",
+    "search_likelihood_of_means",
     "search_maximum_likelihood",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",

@@ -74,13 +74,31 @@ def adacos_step(cosine: Tensor, target: Tensor, kappa: Tensor, counts: Tensor | 
     # What does not count may hold anything: a target of -100, a cosine of NaN.
     cosine = torch.where(counts.unsqueeze(-1), cosine, 0.0)
     target = torch.where(counts, target, 0)
+    own = cosine.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    return adacos_step_of_terms(rival_logsumexp(kappa * cosine, target), own, counts)
+
+
+@torch.no_grad()
+def adacos_step_of_terms(rivals: Tensor, own: Tensor, counts: Tensor) -> Tensor:
+    r"""``adacos_step`` from the sums over the rivals, where nobody holds the cosines of all classes.
+
+    Args:
+        rivals: :math:`\log \sum_{c \ne y} e^{\kappa_{t-1} z_c}`, shape ``[N]``.
+        own: cosine of the own class, shape ``[N]``.
+        counts: bool, shape ``[N]``: samples to look at.
+
+    Returns:
+        Scalar in [1e-3, 1e6]; detached.
+
+    >>> adacos_step_of_terms(torch.tensor([0.6931]), torch.tensor([1.0]), torch.tensor([True]))
+    tensor(0.6931)
+    """
     number = counts.sum()
-    rivals = torch.where(counts, rival_logsumexp(kappa * cosine, target), -math.inf)
-    log_mean = rivals.logsumexp(dim=0) - number.clamp_min(1).to(cosine.dtype).log()
+    rivals = torch.where(counts, rivals, -math.inf)
+    log_mean = rivals.logsumexp(dim=0) - number.clamp_min(1).to(rivals.dtype).log()
     # The lower median of the angles is the upper one of their cosines. What does not count is sorted to the end, where
     # one value more gives an empty batch its middle.
-    own = torch.where(counts, cosine.gather(-1, target.unsqueeze(-1)).squeeze(-1), -math.inf)
-    own = F.pad(own, (0, 1), value=-math.inf)
+    own = F.pad(torch.where(counts, own, -math.inf), (0, 1), value=-math.inf)
     middle = ((number - 1) // 2).clamp_min(0).unsqueeze(0)
     median = own.sort(descending=True).values.gather(0, middle).squeeze(0)
     return (log_mean / median.clamp(math.sqrt(0.5), 1.0)).clamp(*ADACOS_RANGE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -94,13 +94,53 @@ def search_maximum_likelihood(
     values = torch.stack([cosine.new_full((), candidate) for candidate in candidates])
     log_ratios = _log_ratio(values, dimension, normalizer)
     shifted, largest = _about_largest(cosine)
-    kappa = torch.full_like(largest, candidates[0])
-    lowest = _energy(shifted, largest, values[0], log_ratios[0])
-    for index, candidate in enumerate(candidates[1:], 1):
-        energy = _energy(shifted, largest, values[index], log_ratios[index])
+    energies = (_energy(shifted, largest, value, log_ratio) for value, log_ratio in zip(values, log_ratios))
+    return _least(candidates, energies)
+
+
+@torch.no_grad()
+def search_likelihood_of_means(
+    log_means: Tensor,
+    largest: Tensor,
+    dimension: int,
+    candidates: Sequence[float] = KAPPA_CANDIDATES,
+    normalizer: Normalizer = "bound",
+) -> Tensor:
+    r"""``search_maximum_likelihood`` from means over the classes, where nobody holds the cosines of all.
+
+    Args:
+        log_means: :math:`\log \frac1C \sum_c e^{\kappa (z_c - M)}` at each candidate, shape ``[K, N]``.
+        largest: M, about the largest cosine, shape ``[N]``.
+        dimension: as in ``search_maximum_likelihood``, and the rest too.
+        candidates: K of them.
+        normalizer: ``"bound"`` or ``"exact"``.
+
+    Returns:
+        One candidate a sample, shape ``[N]``.
+
+    >>> largest = torch.tensor([0.9])
+    >>> log_means = torch.stack([((1 + torch.tensor([-0.9]).mul(kappa).exp()) / 2).log() for kappa in (1.0, 34.0)])
+    >>> search_likelihood_of_means(log_means, largest, 8, (1.0, 34.0))
+    tensor([34.])
+    """
+    values = torch.stack([largest.new_full((), candidate) for candidate in candidates])
+    log_ratios = _log_ratio(values, dimension, normalizer)
+    energies = (log_ratios[index] - values[index] * largest - log_means[index] for index in range(len(candidates)))
+    return _least(candidates, energies)
+
+
+def _least(candidates: Sequence[float], energies: Iterable[Tensor]) -> Tensor:
+    """The candidate of the least energy, of equal ones the first; energies of one candidate at a time, ``[...]``."""
+    kappa: Tensor | None = None
+    lowest: Tensor | None = None
+    for candidate, energy in zip(candidates, energies):
+        if kappa is None or lowest is None:
+            kappa, lowest = torch.full_like(energy, candidate), energy
+            continue
         better = energy < lowest
         kappa = torch.where(better, candidate, kappa)
         lowest = torch.where(better, energy, lowest)
+    assert kappa is not None
     return kappa
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .at_hand import gradient_of, is_batched
+from .blockwise.function import blockwise_rival_terms
 from .least_squares.search import Chosen
 from .precision import autocast_off
 from .rival_gradients import Wanted, rival_gradients
@@ -31,6 +32,7 @@ def rival_terms(
     Equal to ``plain_rival_terms`` up to rounding, with gradients of features, weight, κ and bias for any gradients of
     the terms: a loss with a margin, a class weight or any reduction is made of them by ordinary autograd. Beside the
     inputs and their gradients it holds the N x C scores, once. A second derivative goes through the plain formulas.
+    On a GPU it is ``blockwise_rival_terms``, which never waits for the device.
 
     Args:
         features: x, float32 or float64, ``[N, D]``, N >= 1.
@@ -52,6 +54,8 @@ def rival_terms(
     (tensor([0.]), tensor([1.]))
     """
     with autocast_off(features.device):
+        if features.is_cuda and not torch.compiler.is_compiling():
+            return blockwise_rival_terms(features, weight, target, kappa, bias, classifier, search)
         if torch.compiler.is_compiling():
             return compiled_rival_terms(features, weight, target, kappa, bias, classifier, search)
         *terms, kappa_star, certified, method = _RivalTerms.apply(

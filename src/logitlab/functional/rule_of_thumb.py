@@ -33,8 +33,21 @@ def rule_of_thumb_kappa(unit_weight: Tensor) -> Tensor:
     >>> rule_of_thumb_kappa(torch.eye(2))
     tensor(2.1213)
     """
-    squared = unit_weight.mean(dim=0).square().sum()
+    return rule_of_thumb_of_mean(unit_weight.mean(dim=0))
+
+
+@torch.no_grad()
+def rule_of_thumb_of_mean(mean: Tensor) -> Tensor:
+    """``rule_of_thumb_kappa`` from the mean of the unit rows, where nobody holds them all.
+
+    Args:
+        mean: shape ``[D]``.
+
+    >>> rule_of_thumb_of_mean(torch.tensor([0.5, 0.5]))
+    tensor(2.1213)
+    """
+    squared = mean.square().sum()
     # D - r̄² = (D - 1) + (1 - r̄²): written so, D = 1 is no 0/0.
     spread = (1 - squared).clamp_min(torch.finfo(squared.dtype).eps)
-    kappa = squared.sqrt() * (1 + (unit_weight.shape[-1] - 1) / spread)
+    kappa = squared.sqrt() * (1 + (len(mean) - 1) / spread)
     return kappa.clamp(*RULE_OF_THUMB_RANGE)

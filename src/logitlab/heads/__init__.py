@@ -19,17 +19,20 @@ from .registry import (
     register_head,
     resolve_parameters,
 )
+from .sharded import ClassRange, ShardedHead
 from .update_kappa import update_kappa
 
 __all__ = [
     "NAMED_HEADS",
     "PRESET_CLASSES",
+    "ClassRange",
     "Classifier",
     "CosineHead",
     "GroupSoftmaxHead",
     "Head",
     "MetricLearningHead",
     "NamedHead",
+    "ShardedHead",
     "canonical_parameters",
     "create_head",
     "head_module",

@@ -11,14 +11,19 @@ from logitlab.functional import (
     KappaSearch,
     Reduction,
     RivalTerms,
+    at_least_float32,
     is_soft,
     length,
     rival_terms,
     weight_penalty,
 )
 from logitlab.functional.at_hand import operators_may_have, values_at_hand
+from logitlab.functional.rival_terms import Classifier
 from logitlab.functional.targets import look_at_target
+from logitlab.margins import Margin
 from logitlab.temperature import LeastSquares, Temperature
+
+from .checks import refuse_kappa
 
 if TYPE_CHECKING:
     from .head import Head
@@ -31,6 +36,9 @@ Fused = bool | Literal["auto"]
 _NUMBERS = 3 * 2**19
 _NUMBERS_SEARCHED = 2**18
 
+# On a GPU from so many logits on, 128 MB of them, of which autograd keeps several copies: for the sake of memory. Of
+# its time there nothing has been measured yet.
+_LOGITS_ON_GPU = 2**25
 
 # What a subclass of ``Head`` may compute otherwise than the fused step would.
 _FORMULAS = ("_cosine", "_drop", "_kappa", "_loss", "_scores", "given_kappa")
@@ -76,8 +84,12 @@ def choose_path(
         return Path("plain", obstacle)
     if head.fused is True:
         return Path("fused", "fused=True")
+    if features.is_cuda:
+        if head.num_classes * (target.numel() if target is not None else 0) < _LOGITS_ON_GPU:
+            return Path("plain", "on a GPU plain autograd has memory enough for so few logits; fused=True forces it")
+        return Path("fused", "for so many logits it takes a fraction of the memory")
     if features.device.type != "cpu":
-        return Path("plain", "the fused step is made for the CPU; fused=True forces it")
+        return Path("plain", "the fused step is made for CPUs and CUDA; fused=True forces it")
     searched = kappa is None and _per_sample(head)
     if head.classifier == "linear" and head.margin is None:
         return Path(
@@ -116,7 +128,10 @@ def _obstacle(
     given = kappa if isinstance(kappa, Tensor) else None
     if not operators_may_have(features, weight, target, given):
         return "torch.func, forward mode, exports, meta and subclasses of Tensor go through the plain formulas"
-    if not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack():
+    if torch.compiler.is_compiling():
+        if features.is_cuda:
+            return "on a GPU the compiler fuses the plain formulas"
+    elif torch._C._len_torch_dispatch_stack():
         return "something watches each operation"
     if given is not None and values_at_hand(given) and not bool((given > 0).all()):
         return "the fused step needs a positive κ"
@@ -157,34 +172,37 @@ def fused_loss(
 
     Args:
         head: whose loss it is.
-        features: after dropout, float32 at least, ``[..., D]``.
+        features: as they were given, ``[..., D]``.
         target: class indices, ``[...]``.
         kappa: given instead of the temperature's.
         reduction: of the loss.
     """
     batch = features.shape[:-1]
+    dropping = head.training and head.keep_probability < 1
+    if dropping or not (features.is_cuda and features.dtype == head.weight.dtype == torch.bfloat16):
+        # On a GPU what is bfloat16 by itself is multiplied so.
+        features = head._drop(features)
+    wide = at_least_float32(features, head.weight)
     shape = features.new_empty(()).expand(*batch, head.num_classes)
     target, all_count = look_at_target(target, shape, head.ignore_index)
     safe = target if all_count else torch.where(target == head.ignore_index, 0, target)
     rows, classes = features.reshape(-1, features.shape[-1]), safe.reshape(-1)
-    bias = None if head.bias is None else head.bias.to(features.dtype)
+    bias = None if head.bias is None else head.bias.to(wide)
     given, search = _kappa(head, kappa, rows, batch)
     terms, chosen = rival_terms(rows, head.weight, classes, given, bias, head.classifier, search)
     if chosen is not None:
         chosen = chosen._replace(kappa=chosen.kappa.view(batch), certified=chosen.certified.view(batch))
-        # What ``normalize`` takes for a zero row has no direction, and a broken row no κ*.
-        largest = torch.linalg.vector_norm(rows.detach(), ord=torch.inf, dim=1)
-        sound = (terms.rivals + terms.target_score).detach().isfinite()
-        counts = (largest >= torch.finfo(rows.dtype).tiny ** 0.5) & sound
+        # A broken row has no κ*.
+        counts = has_direction(rows) & (terms.rivals + terms.target_score).detach().isfinite()
         given = cast(LeastSquares, head.temperature).take(chosen, counts.view(batch)).reshape(-1)
-    target_logits = _target_logits(head, terms, rows, classes, given)
+    target_logits = logits_of_terms(head.margin, head.classifier, terms, rows, classes, given)
     if bias is not None:
         target_logits = target_logits + bias.index_select(0, classes)
     gap = (terms.rivals - target_logits).view(batch)
     penalty = None
     if head.weight_penalty:
         # The loss is scaled as a whole below; the penalty on the weight is not meant to be.
-        penalty = weight_penalty(head.weight.to(features.dtype), head.weight_penalty / head.loss_scale)
+        penalty = weight_penalty(head.weight.to(wide), head.weight_penalty / head.loss_scale)
     loss: Tensor = head.loss_function.from_gap(
         gap,
         target,
@@ -201,31 +219,59 @@ def _kappa(
     head: Head, override: float | Tensor | None, rows: Tensor, batch: torch.Size
 ) -> tuple[Tensor | None, KappaSearch | None]:
     """What the scores are multiplied by, a scalar or ``[N]``; or how it is searched for."""
+    like = rows.new_empty(0, rows.shape[1], dtype=at_least_float32(rows, head.weight))
     if head.classifier != "cosine":
-        head.refuse_kappa(override)
+        refuse_kappa(override)
         # ‖x‖ cos θ is what the product with unit rows gives.
         return None, None
     if override is not None:
-        kappa = head.given_kappa(override, batch, rows)
+        kappa = head.given_kappa(override, batch, like)
         return (kappa.reshape(-1) if kappa.ndim else kappa), None
     assert head.temperature is not None
     if _per_sample(head):
         return None, head.temperature.fused_search
     # One κ for all: of what it is given, such a rule asks the dtype alone.
     temperature: Temperature = head.temperature
-    return temperature(rows, rows, head.weight, per_sample=False), None
+    return temperature(like, like, head.weight, per_sample=False), None
 
 
-def _target_logits(head: Head, terms: RivalTerms, rows: Tensor, classes: Tensor, kappa: Tensor | None) -> Tensor:
-    """The target's logit without the bias, under the margin if there is one, ``[N]``."""
+def has_direction(rows: Tensor) -> Tensor:
+    """Which features are neither zero, as ``functional.normalize`` has it, nor broken; ``[N]``, bool.
+
+    Args:
+        rows: floating, ``[N, D]``.
+    """
+    largest = torch.linalg.vector_norm(rows.detach().to(at_least_float32(rows)), ord=torch.inf, dim=1)
+    sound: Tensor = (largest >= torch.finfo(largest.dtype).tiny ** 0.5) & largest.isfinite()
+    return sound
+
+
+def logits_of_terms(
+    margin: Margin | None,
+    classifier: Classifier,
+    terms: RivalTerms,
+    rows: Tensor,
+    classes: Tensor,
+    kappa: Tensor | None,
+) -> Tensor:
+    """The target's logit without the bias, under the margin if there is one, ``[N]``.
+
+    Args:
+        margin: of the head, or None.
+        classifier: what the scores are.
+        terms: of the fused step.
+        rows: features, float32 at least, ``[N, D]``.
+        classes: of the targets, ``[N]``.
+        kappa: what the scores are multiplied by, a scalar or ``[N]``; None for nothing.
+    """
     score = terms.target_score
-    if head.margin is None:
+    if margin is None:
         return score if kappa is None else kappa * score
     if kappa is not None:
-        return cast(Tensor, kappa * head.margin(score, classes))
+        return cast(Tensor, kappa * margin(score, classes))
     scale = length(rows)
-    if head.classifier == "linear":
+    if classifier == "linear":
         scale = scale * terms.target_length
     zero = scale == 0
     cosine = torch.where(zero, 0.0, score / torch.where(zero, 1.0, scale))
-    return cast(Tensor, scale * head.margin(cosine.clamp(-1, 1), classes))
+    return cast(Tensor, scale * margin(cosine.clamp(-1, 1), classes))

@@ -300,7 +300,7 @@ class Head(Scoring):
         self._check_features(features)
         with autocast_off(features.device):
             if target is not None and self.path(features, target, kappa=kappa, return_logits=return_logits).fused:
-                return fused_loss(self, self._drop(features), target, kappa, reduction)
+                return fused_loss(self, features, target, kappa, reduction)
             scores = self._scores(features, target, kappa)
             if target is None:
                 return scores.logits

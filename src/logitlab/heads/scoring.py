@@ -22,8 +22,8 @@ from logitlab.functional import (
 from logitlab.losses import Link
 from logitlab.temperature import Temperature
 
+from .checks import check_features, read_kappa, refuse_kappa
 from .fusing import Fused, Path, choose_path
-from .parameters import RANGES
 from .scores import Scores
 
 if TYPE_CHECKING:
@@ -128,11 +128,7 @@ class Scoring(nn.Module):
         return choose_path(cast("Head", self), features, target, kappa, return_logits)
 
     def _check_features(self, features: Tensor) -> None:
-        if not features.is_floating_point() or features.shape[-1:] != (self.in_features,):
-            raise InputError(
-                f"Expected floating features of shape [..., {self.in_features}]. "
-                f"Got {features.dtype} {list(features.shape)}."
-            )
+        check_features(features, self.in_features)
 
     def _cosine(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cosines, unit features and unit weight, which is what temperatures ask for."""
@@ -164,7 +160,7 @@ class Scoring(nn.Module):
         if self.normalize_logits:
             unit = normalize_logits(F.linear(features, self.weight.to(dtype), bias))
             return Scores(self._kappa(kappa, unit, features, self.weight) * unit, features)
-        self.refuse_kappa(kappa)
+        refuse_kappa(kappa)
         weight = self.weight.to(dtype)
         return Scores(F.linear(features, weight if self.classifier == "linear" else normalize(weight), bias), features)
 
@@ -192,30 +188,5 @@ class Scoring(nn.Module):
         return kappa.unsqueeze(-1) if kappa.ndim else kappa
 
     def given_kappa(self, kappa: float | Tensor, batch: torch.Size, like: Tensor) -> Tensor:
-        """A κ that the caller gave, as a scalar tensor or one value a sample.
-
-        Args:
-            kappa: a positive, finite number, or a tensor.
-            batch: shape of the samples, ``[...]``.
-            like: of the dtype and device that it shall have.
-
-        Raises:
-            InputError: another shape, or no positive number.
-        """
-        if isinstance(kappa, Tensor):
-            if kappa.ndim and kappa.shape != batch:
-                raise InputError(f"Expected 'kappa' as a number or of shape {list(batch)}. Got {list(kappa.shape)}.")
-            return kappa.to(like)
-        if kappa not in RANGES["kappa"]:
-            raise InputError(f"Expected 'kappa' as a positive, finite number or a tensor. Got {kappa!r}.")
-        return like.new_full((), float(kappa))
-
-    @staticmethod
-    def refuse_kappa(kappa: float | Tensor | None) -> None:
-        """Refuse a κ for a head without a temperature.
-
-        Raises:
-            InputError: there is one.
-        """
-        if kappa is not None:
-            raise InputError("Got 'kappa' for a head without a temperature. Leave it out.")
+        """A κ that the caller gave; see ``checks.read_kappa``."""
+        return read_kappa(kappa, batch, like)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from logitlab.config.errors import ParameterError
 from logitlab.config.parameters import parameter_fault
-from logitlab.functional import adacos_kappa, adacos_step
+from logitlab.functional import adacos_kappa, adacos_step, adacos_step_of_terms
 
 from .base import Temperature
 from .running_mean import RunningMean
@@ -91,6 +91,13 @@ class AdaCos(Temperature):
         cosine = cosine.detach()
         scale = adacos_step(cosine, target, self.scale.value.to(cosine.dtype), counts)
         self.scale.observe(scale.expand(counts.shape), counts)
+
+    def observe_terms(self, rivals: Tensor, own: Tensor, counts: Tensor) -> None:
+        """``observe`` where the classes are split: what ``functional.adacos_step_of_terms`` takes, of all samples."""
+        if self.scale is None or self.num_classes is None or self.num_classes < 3:
+            return
+        counts = counts & rivals.isfinite() & own.isfinite()
+        self.scale.observe(adacos_step_of_terms(rivals, own, counts).expand(counts.shape), counts)
 
     def forward(self, cosine: Tensor, unit_features: Tensor, unit_weight: Tensor, *, per_sample: bool) -> Tensor:
         """κ as it stands, a scalar in the dtype and on the device of the cosines."""

@@ -111,23 +111,28 @@ class LeastSquares(Temperature):
     @property
     def fused_search(self) -> KappaSearch | None:
         """How the fused step finds κ itself; a refined κ, or a rule of a subclass, is beyond it."""
+        return None if self.search == "continuous" else self.split_search
+
+    @property
+    def split_search(self) -> KappaSearch | None:
+        """How κ is found where the classes are split over processes; None for a rule of a subclass."""
         parts = ("forward", "take", "kappa_star", "_choose")
-        changed = any(getattr(type(self), part) is not getattr(LeastSquares, part) for part in parts)
-        if self.search == "continuous" or changed:
+        if any(getattr(type(self), part) is not getattr(LeastSquares, part) for part in parts):
             return None
         return KappaSearch(self.candidates, self.multiplier, self.search == "surrogate")
 
-    def take(self, chosen: Chosen, counts: Tensor) -> Tensor:
+    def take(self, chosen: Chosen, counts: Tensor, every: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Go on from a search: move the running mean, and keep what is known of the search.
 
         Args:
             chosen: κ* of each sample, ``[...]``.
             counts: samples that have a direction, bool ``[...]``.
+            every: κ* and counts of the samples of all processes, for the mean; None where there is one.
 
         Returns:
             The multiplier times κ*, ``[...]``.
         """
-        self.mean.observe(chosen.kappa, counts)
+        self.mean.observe(*(every or (chosen.kappa, counts)))
         if not torch.compiler.is_compiling():
             self.search_report = SearchReport(chosen.method, chosen.certified)
         return self.multiplier * chosen.kappa

@@ -1,0 +1,340 @@
+"""A head with more classes than one device can hold: each rank of a process group has some of them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from logitlab.config.errors import InputError, ParameterError
+from logitlab.config.parameters import Range
+from logitlab.functional import Reduction, autocast_off, is_soft, reduce_loss, sample_weight
+from logitlab.functional.blockwise import (
+    Placement,
+    Ranks,
+    Traffic,
+    bias_of_targets,
+    blockwise_rival_terms,
+    plain_split_terms,
+    scale_gradient,
+    sum_of_all,
+    total_loss,
+)
+from logitlab.functional.precision import at_least_float32
+from logitlab.functional.targets import look_at_target
+from logitlab.margins import Margin, follow_optimizer
+from logitlab.temperature import LeastSquares, Temperature
+
+from ..checks import check_features, read_kappa, refuse_kappa
+from ..fusing import has_direction, logits_of_terms
+from ..head import Head
+from ..parameters import class_weight_tensor
+from .classes import ClassRange, draw_classes, place_targets
+from .inference import ShardedInference, fill
+from .initialization import draw_rows
+from .scale import Scale, choose_scale, of_all
+from .support import find_obstacles
+
+_SHARE = Range(0, 1, low_included=False)
+
+
+class ShardedHead(ShardedInference):
+    r"""A cosine, margin or softmax head whose classes are split over the ranks of a process group.
+
+    Every rank holds the weight of some classes and gets the features of its own samples. ``head(features, target)`` is
+    the loss over the batches of all ranks, the same number on each; loss, gradients and κ* are those of the dense head
+    on all samples at once. Every rank must make the same calls. Of what grows with the classes a rank holds its share:
+    the weight, its gradient, what the optimiser keeps, and the scores of all samples with its own classes.
+
+    The backbone is one for all ranks, in ``DistributedDataParallel`` or FSDP, which divide the sum of its gradients by
+    the number of ranks; the gradient of the features is multiplied by it, so that the backbone gets that of the loss.
+
+    .. code-block:: python
+
+        head = ll.ShardedHead(ll.create_head("arcface", 512, 1_000_000, device="meta"))
+        model = ll.Classifier(DistributedDataParallel(backbone), head)
+
+    Args:
+        head: what to split, such as ``create_head`` gives. Built with ``device="meta"`` it takes no memory, and each
+            rank draws the weight of its own classes, the same for any number of ranks. Otherwise each rank takes its
+            rows, and the temperature and the margin as they are; the heads of all ranks must be equal.
+        group: of torch.distributed; None for the default group, or for one process where there is none.
+        sample_share: the share of the classes that takes part in a step of training, in (0, 1]: the targets of the
+            batch, and others at random (PartialFC). At least as many as there are samples. The sum over the rivals, κ*
+            and its energy then refer to the classes drawn; the others have no gradient in that step, but momentum and
+            decay of the optimiser move them. Evaluation takes all.
+        data_parallel: whether something divides the gradients of the backbone by the number of ranks.
+        uneven_batches: whether ranks may bring different numbers of samples; they tell each other how many, which waits
+            for a GPU. None: on the CPU only.
+        device: of the weight; None for that of ``head``, and for one on the meta device the CPU.
+        dtype: of the weight; None for that of ``head``.
+
+    Attributes:
+        weight: of the classes here, ``[c, D]`` (``[c * centers, D]``).
+        bias: of the classes here, ``[c]``, or None.
+        classes: which they are, ``ClassRange(start, end)``.
+        ranks: the group, as it counts what it exchanges.
+
+    Raises:
+        ParameterError: every fault at once: of the parameters, and why the head cannot be split.
+
+    References:
+        An et al., Killing Two Birds with One Stone: Efficient and Robust Training of Face Recognition CNNs by Partial
+        FC, CVPR 2022 (class sampling). docs/scale.md has the exchanges.
+
+    >>> head = ShardedHead(Head(8, 3, classifier="cosine", temperature="least_squares"))  # one process has them all
+    >>> head(torch.ones(2, 8), torch.tensor([0, 2])).shape, head.classes
+    (torch.Size([]), ClassRange(start=0, end=3))
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        *,
+        group: dist.ProcessGroup | None = None,
+        sample_share: float = 1.0,
+        data_parallel: bool = True,
+        uneven_batches: bool | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(head, Head):
+            raise ParameterError(f"Expected a Head to split, such as create_head gives. Got {type(head).__name__}.")
+        if group is None and dist.is_available() and dist.is_initialized():
+            group = dist.group.WORLD
+        self.ranks = Ranks(group)
+        faults = find_obstacles(head, self.ranks.size)
+        share_fault = _SHARE.fault("ShardedHead", "sample_share", sample_share)
+        faults += [share_fault] if share_fault else []
+        if sample_share != 1 and head.centers > 1:
+            faults.append("Classes of several centers cannot be sampled. Use sample_share=1, or centers=1.")
+        if faults:
+            raise ParameterError(faults)
+        self._arguments = head._arguments
+        self.in_features = head.in_features
+        self.num_classes = head.num_classes
+        self.classifier = head.classifier
+        self.centers = head.centers
+        self.keep_probability = head.keep_probability
+        self.weight_penalty = head.weight_penalty
+        self.loss_scale = head.loss_scale
+        self.ignore_index = head.ignore_index
+        self.inference_kappa = head.inference_kappa
+        self.sample_share = sample_share
+        self.data_parallel = data_parallel
+        self.uneven_batches = uneven_batches
+        self.loss_function = copy.deepcopy(head.loss_function)
+        self.classes = ClassRange.of(self.ranks.rank, self.ranks.size, self.num_classes)
+
+        meta = head.weight.is_meta
+        if device is None:
+            device = "cpu" if meta else head.weight.device
+        dtype = head.weight.dtype if dtype is None else dtype
+        shape = (len(self.classes) * self.centers, self.in_features)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.bias: nn.Parameter | None
+        if head.bias is None:
+            self.register_parameter("bias", None)
+        else:
+            self.bias = nn.Parameter(torch.zeros(len(self.classes), device=device, dtype=dtype))
+        weights = class_weight_tensor(head._arguments["class_weight"])
+        self.register_buffer("class_weight", None if weights is None else weights.to(device))
+        self.temperature: Temperature | None = None
+        if head.temperature is not None:
+            temperature = head.temperature.fresh() if meta else copy.deepcopy(head.temperature)
+            temperature.attach(self.num_classes)
+            self.temperature = temperature.to(self.weight.device, at_least_float32(self.weight))
+        self.margin: Margin | None = None
+        if head.margin is not None:
+            margin = head.margin.fresh() if meta else copy.deepcopy(head.margin)
+            margin.attach(self.num_classes)
+            self.margin = margin.to(self.weight.device)
+            follow_optimizer(self)
+        if meta:
+            self.reset_parameters()
+        else:
+            with torch.no_grad():
+                self.weight.copy_(head.weight[self.rows_here])
+                if self.bias is not None and head.bias is not None:
+                    self.bias.copy_(head.bias[slice(*self.classes)])
+        self.train(head.training)
+
+    class_weight: Tensor | None
+
+    @property
+    def rows_here(self) -> slice:
+        """Rows of the dense weight that this rank has."""
+        return slice(self.classes.start * self.centers, self.classes.end * self.centers)
+
+    @property
+    def traffic(self) -> tuple[Traffic, ...]:
+        """What this rank exchanged since the last forward pass began, its backward pass included."""
+        return tuple(self.ranks.traffic)
+
+    @property
+    def kappa(self) -> Tensor | None:
+        """The κ that scales at inference, a detached scalar; None for a head without a temperature."""
+        return None if self.temperature is None else self.temperature.kappa.detach()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the weight as ``Head`` does, the same for any number of ranks; the bias is zero."""
+        # Every rank draws, so that the generators stay alike; the first one's counts.
+        seed = torch.randint(2**62, (1,), dtype=torch.int64).to(self.weight.device)
+        draw_rows(self.weight, self.rows_here.start, int(self.ranks.from_first(seed, "the seed of the weight")))
+        if self.bias is not None:
+            self.bias.zero_()
+
+    def forward(
+        self,
+        features: Tensor,
+        target: Tensor | None = None,
+        *,
+        kappa: float | Tensor | None = None,
+        reduction: Reduction = "mean",
+        return_logits: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits of this rank's samples without a target, the loss of all ranks' samples with one.
+
+        Args:
+            features: of this rank's samples, ``[..., D]``, any floating dtype.
+            target: class indices, ``[...]``.
+            kappa: use this κ instead of the temperature's: a number, or one value a sample, ``[...]``.
+            reduction: ``"mean"`` and ``"sum"`` over the samples of all ranks; ``"none"``: one loss for each of this
+                rank's samples.
+            return_logits: give ``(loss, logits)``.
+
+        Returns:
+            Logits ``[..., C]`` of all classes, without gradient; or the loss; or both.
+
+        Raises:
+            InputError: shapes, dtypes or values that do not fit.
+            RankError: another rank is gone.
+        """
+        check_features(features, self.in_features)
+        self.ranks.begin()
+        with autocast_off(features.device):
+            if target is None:
+                return self.logits(features, kappa=kappa)
+            loss = self._loss(features, target, kappa, reduction)
+            return (loss, self.logits(features, kappa=kappa)) if return_logits else loss
+
+    def loss(self, features: Tensor, target: Tensor, **options: Any) -> Tensor:
+        """The loss; the same as ``head(features, target)``, with the same options."""
+        return cast(Tensor, self(features, target, **options))
+
+    def extra_repr(self) -> str:
+        """Show the shape and the split."""
+        parts = [f"{self.in_features}, {self.num_classes}, classifier={self.classifier!r}"]
+        parts += [f"centers={self.centers}"] if self.centers > 1 else []
+        parts += [f"classes={self.classes.start}:{self.classes.end}, rank={self.ranks.rank} of {self.ranks.size}"]
+        parts += [f"sample_share={self.sample_share:g}"] if self.sample_share != 1 else []
+        return ", ".join(parts)
+
+    def _loss(self, features: Tensor, target: Tensor, override: float | Tensor | None, reduction: Reduction) -> Tensor:
+        batch = features.shape[:-1]
+        if is_soft(target):
+            raise InputError("A ShardedHead takes class indices only. Got probabilities (label smoothing, Mixup?).")
+        shape = features.new_empty(()).expand(*batch, self.num_classes)
+        target, all_count = look_at_target(target, shape, self.ignore_index)
+        safe = target if all_count else torch.where(target == self.ignore_index, 0, target)
+        factor = self.ranks.size if self.data_parallel else 1
+        rows = scale_gradient(self._drop(features).reshape(-1, self.in_features), factor)
+        classes, number = safe.reshape(-1), batch.numel()
+        rows, filled = self._fill_up(rows, classes)
+        placement = place_targets(self.ranks.gather(filled, "targets"), self.ranks, self.num_classes)
+        counts = (
+            filled >= 0 if all_count else (filled >= 0) & (fill(target.reshape(-1), len(filled)) != self.ignore_index)
+        )
+        scale = self._scale(override, rows, batch, placement, filled >= 0, counts)
+        weight: Tensor = self.weight
+        bias = None if self.bias is None else self.bias.to(at_least_float32(self.bias))
+        drawn = placement
+        if self.training and self.sample_share < 1:
+            index, drawn = draw_classes(placement, len(self.classes), self.sample_share, self.ranks)
+            weight, bias = weight.index_select(0, index), None if bias is None else bias.index_select(0, index)
+        kappa = scale.kappa
+        if self.centers > 1:
+            wide = rows.to(at_least_float32(rows, weight))
+            terms = plain_split_terms(wide, weight, placement, kappa, bias, self.classifier, self.centers, self.ranks)
+        else:
+            terms, chosen = blockwise_rival_terms(
+                rows, weight, drawn, kappa, bias, self.classifier, scale.search, refine=scale.refine, ranks=self.ranks
+            )
+            if chosen is not None:
+                sound = (terms.rivals + terms.target_score).detach().isfinite() & has_direction(rows)
+                every = of_all(self, chosen.kappa, (filled >= 0) & sound)
+                kappa = cast(LeastSquares, self.temperature).take(chosen, sound, every)
+        safe_filled = filled.clamp_min(0)
+        logits = logits_of_terms(self.margin, self.classifier, terms, rows, safe_filled, kappa)
+        if bias is not None:
+            logits = logits + bias_of_targets(bias, drawn, self.ranks)
+        gap = (terms.rivals - logits)[:number].view(batch)
+        return self._reduce(gap, target, all_count, reduction)
+
+    def _scale(
+        self,
+        override: float | Tensor | None,
+        rows: Tensor,
+        batch: torch.Size,
+        placement: Placement,
+        given: Tensor,
+        counts: Tensor,
+    ) -> Scale:
+        if self.classifier != "cosine":
+            refuse_kappa(override)
+            return Scale(None)
+        if override is None:
+            return choose_scale(self, rows, placement, given, counts)
+        like = rows.new_empty(0, dtype=at_least_float32(rows, self.weight))
+        kappa = read_kappa(override, batch, like)
+        return Scale(fill(kappa.reshape(-1), len(rows), 1.0) if kappa.ndim else kappa)
+
+    def _reduce(self, gap: Tensor, target: Tensor, all_count: bool, reduction: Reduction) -> Tensor:
+        """The loss of all ranks; each differentiates its own part of it."""
+        reduce_loss(gap.detach(), target, reduction)  # refuses an unknown reduction
+        penalty = None
+        if self.weight_penalty:
+            square = self.weight.to(at_least_float32(self.weight)).square().sum()
+            coefficient = 0.5 * self.weight_penalty / self.loss_scale
+            penalty = coefficient * sum_of_all(square, self.ranks, "the length of the weight")
+        loss = self.loss_function.from_gap(
+            gap,
+            target,
+            all_count,
+            reduction="none",
+            class_weight=self.class_weight,
+            ignore_index=self.ignore_index,
+            penalty=penalty,
+        )
+        loss = loss if self.loss_scale == 1 else self.loss_scale * loss
+        if reduction == "none":
+            return loss
+        part = loss.sum()
+        if reduction == "mean":
+            counts = target != self.ignore_index
+            counted = counts.to(gap.dtype)
+            if self.class_weight is not None:
+                counted = counted * sample_weight(torch.where(counts, target, 0), self.class_weight.to(gap.dtype))
+            divisor = self.ranks.sum(counted.sum(), "the number of samples")
+            part = part / torch.where(divisor > 0, divisor, torch.ones_like(divisor))
+        return total_loss(part, self.ranks, "the loss")
+
+    def _drop(self, features: Tensor) -> Tensor:
+        """Features after dropout in training; in bfloat16 they stay beside a weight of it, for the products' sake."""
+        if features.dtype != self.weight.dtype or features.dtype != torch.bfloat16:
+            features = features.to(at_least_float32(features, self.weight))
+        if self.training and self.keep_probability < 1:
+            return nn.functional.dropout(features, p=1 - self.keep_probability)
+        return features
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A process group belongs to its processes."""
+        raise TypeError(
+            "A ShardedHead cannot be pickled: it belongs to the ranks of a process group. Save it by "
+            "save_sharded, or as a dense head by to_dense."
+        )
