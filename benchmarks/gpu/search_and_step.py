@@ -1,14 +1,13 @@
-"""The searches for κ* and the fused step on a device, beside the plain ones: agreement, and time of both.
+"""The searches for κ* and the fused step on a device, beside the plain ones: agreement, and time of both, in float32.
 
-On a GPU heads take the plain paths by themselves, since the fast ones look at values; this says what forcing them would
-give, and that they are right there. Exit code 1 if they are not.
+Each search is forced by name, the fast ones that look at values too, and so is each path of a head; the path that a
+head takes by itself is said. Exit code 1 if they do not agree.
 
-    python benchmarks/gpu/search_and_step.py [--device cuda] [--shape 256,1000,2048]
+    python -m benchmarks.gpu.search_and_step [--shape 256,1000,2048]
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
@@ -20,6 +19,8 @@ from torch import Tensor
 
 from logitlab.functional import KAPPA_CANDIDATES, choose_kappa, normalize, projection_energy
 from logitlab.heads import CosineHead
+
+from .machine import describe, device_of, parser, say
 
 SHAPES = ("128,100,512", "256,1000,2048", "128,93431,512")
 REGRET, DIFFERENCE = 2e-6, 1e-4
@@ -57,14 +58,12 @@ def gradients(head: CosineHead, features: Tensor, target: Tensor) -> list[Tensor
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--shape", action="append", help="B,C,D; repeatable")
-    options = parser.parse_args()
-    device, sound = torch.device(options.device), True
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    print(f"{name}, torch {torch.__version__}, float32")
-    for shape in options.shape or SHAPES:
+    made = parser(__doc__)
+    made.add_argument("--shape", action="append", help="B,C,D; repeatable")
+    options = made.parse_args()
+    device, sound = device_of(options), True
+    say(describe(device))
+    for shape in options.shape or (("16,40,24",) if options.quick else SHAPES):
         batch, classes, size = (int(part) for part in shape.split(","))
         torch.manual_seed(0)
         weight = torch.randn(classes, size, device=device)
@@ -77,7 +76,7 @@ def main() -> int:
             above = regret(chosen.kappa, rows, unit)
             sound &= above <= REGRET
             spent = milliseconds(partial(choose_kappa, rows, unit, method=method), device)
-            print(f"({shape}) search {method}: {spent:.2f} ms, regret {above:.0e}")
+            say(f"({shape}) search {method}: {spent:.2f} ms, regret {above:.0e}")
         for temperature in (None, "least_squares"):
             kappa = 16.0 if temperature is None else None
             heads = [
@@ -90,8 +89,12 @@ def main() -> int:
             sound &= apart <= DIFFERENCE
             plain, fused = (milliseconds(partial(gradients, head, features, target), device) for head in heads)
             what = "fixed κ" if temperature is None else "least squares"
-            print(f"({shape}) {what}: plain {plain:.2f} ms, fused {fused:.2f} ms, differ by {apart:.0e}")
-    print("All agree." if sound else "They do NOT agree.")
+            heads[1].fused = "auto"
+            path = heads[1].path(features, target).name
+            say(
+                f"({shape}) {what}: plain {plain:.2f} ms, fused {fused:.2f} ms, differ by {apart:.0e}; by itself {path}"
+            )
+    say("All agree." if sound else "They do NOT agree.")
     return 0 if sound else 1
 
 

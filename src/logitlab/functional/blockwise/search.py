@@ -14,6 +14,7 @@ Each rank sums over its classes for the samples of all; each decides for its own
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -112,70 +113,129 @@ def search(scores: Scores, column: Tensor, proposal: Proposal, home: Home, candi
         ranks: that share the classes.
     """
     at_hand = values_at_hand(column)
-    rounded = scores.rows.operand.dtype.itemsize < 4
     index = proposal.surrogate.energy(candidates).argmin(dim=1)
-    kappa = candidates[index]
-    every_kappa, reference = gather_home(ranks, "κ and the largest cosine", kappa, proposal.reference)
+    every_kappa, reference = gather_home(ranks, "κ and the largest cosine", candidates[index], proposal.reference)
     total, combination = _home_sums(ranks, *rebuild(scores, column, every_kappa, reference, None, careful=False))
-    rebuilt = _with_target(home, kappa, proposal.reference, total, combination)
+    rebuilt = _with_target(home, candidates[index], proposal.reference, total, combination)
     lowest = _energy(home.unit_rows, rebuilt)
     bound = proposal.bound.to(lowest.dtype)
-    # An energy that is rounded itself rules nothing out yet.
-    undecided = torch.ones_like(bound, dtype=torch.bool) if rounded else bound < (lowest - TOLERANCE).unsqueeze(1)
+    undecided = bound < (lowest - TOLERANCE).unsqueeze(1)
+    if scores.rows.operand.dtype.itemsize < 4:
+        # An energy that is rounded itself rules nothing out yet.
+        undecided = torch.ones_like(undecided)
     undecided.scatter_(1, index.unsqueeze(1), False)
+    state = _State(index, lowest, total, combination, bound, undecided)
+    everything = _Everything(scores, column, reference, proposal, home, candidates, ranks)
     if not at_hand or ranks.any(undecided, "whether a κ is undecided"):
-        slots = torch.where(undecided, bound, torch.inf)
-        slots.scatter_(1, index.unsqueeze(1), -torch.inf)
-        count = min(_SLOTS, len(candidates))
-        if at_hand:
-            widest = ranks.largest(undecided.sum(dim=1).amax() + 1, "how many κ are undecided")
-            count = int(widest)
-        values, chosen = slots.topk(count, dim=1, largest=False)
-        open_slot = (values < torch.inf) & undecided.gather(1, chosen)
-        open_slot[:, 0] = True
-        projected = _project(
-            scores, column, home, proposal.reference, reference, rebuilt, candidates[chosen], open_slot, ranks
-        )
-        if rounded:
-            lowest = projected[:, 0]
-            undecided = bound < (lowest - TOLERANCE).unsqueeze(1)
-            undecided.scatter_(1, index.unsqueeze(1), False)
-        better_bound = torch.where(
-            open_slot, torch.maximum(bound.gather(1, chosen), projected), bound.gather(1, chosen)
-        )
-        bound = bound.scatter(1, chosen, better_bound)
-        undecided &= bound < (lowest - TOLERANCE).unsqueeze(1)
-    certified = ~undecided.any(dim=1)
+        _rule_out(state, everything, rebuilt, at_hand)
+    certified = ~state.undecided.any(dim=1)
     turn = 0
-    while ranks.any(undecided, "whether a κ is undecided") if at_hand else turn < _ROUNDS:
+    while ranks.any(state.undecided, "whether a κ is undecided") if at_hand else turn < _ROUNDS:
         turn += 1
-        # The most promising candidate first: it may rule out the others.
-        waiting = undecided.any(dim=1)
-        trial = torch.where(undecided, bound, torch.inf).argmin(dim=1)
-        trial_kappa = torch.where(waiting, candidates[trial], 0.0)
-        (every_trial,) = gather_home(ranks, "a κ to try", trial_kappa)
-        size = None if at_hand else max(-(-len(column) // 4), min(len(column), 8))
-        rows = every_trial.nonzero().squeeze(1) if size is None else (every_trial > 0).float().topk(size).indices
-        parts = rebuild(scores, column[rows], every_trial[rows], reference[rows], rows, careful=True)
-        summed = ranks.sum(torch.cat([parts[1], parts[0].unsqueeze(1)], dim=1), "a reconstruction that was tried")
-        # Back to the home rows; a row that was not asked about is not tried.
-        here = rows - ranks.rank * len(index)
-        inside = (here >= 0) & (here < len(index))
-        place = torch.where(inside, here, len(index))
-        all_sums = summed.new_ones(len(index) + 1, summed.shape[1]).index_copy(0, place, summed)[:-1]
-        tried = torch.zeros(len(index) + 1, dtype=torch.bool, device=place.device).index_fill(0, place, True)[:-1]
-        tried &= waiting
-        one_total, one = all_sums[:, -1], all_sums[:, :-1]
-        energy = _energy(home.unit_rows, _with_target(home, candidates[trial], proposal.reference, one_total, one))
-        better = tried & (energy < lowest)
-        lowest = torch.where(better, energy, lowest)
-        index = torch.where(better, trial, index)
-        total = torch.where(better, one_total, total)
-        combination = torch.where(better.unsqueeze(1), one, combination)
-        done = torch.zeros_like(undecided).scatter_(1, trial.unsqueeze(1), tried.unsqueeze(1))
-        undecided &= ~done & (bound < (lowest - TOLERANCE).unsqueeze(1))
-    mean_weight = combination / total.unsqueeze(1)
-    return Found(candidates[index], certified, proposal.reference, total, mean_weight)
+        _try_another(state, everything, at_hand)
+    mean_weight = state.combination / state.total.unsqueeze(1)
+    return Found(candidates[state.index], certified, proposal.reference, state.total, mean_weight)
+
+
+class _Everything(NamedTuple):
+    """What all steps of a search look at."""
+
+    scores: Scores
+    column: Tensor
+    reference: Tensor
+    proposal: Proposal
+    home: Home
+    candidates: Tensor
+    ranks: Ranks
+
+
+@dataclass
+class _State:
+    """How far the search of the home rows has come.
+
+    Attributes:
+        index: the best candidate so far, ``[n]``.
+        lowest: its energy, ``[n]``.
+        total: S there, ``[n]``.
+        combination: V there, ``[n, D]``.
+        bound: a number below the energy of each candidate, ``[n, Q]``.
+        undecided: candidates that may still be better, bool ``[n, Q]``.
+    """
+
+    index: Tensor
+    lowest: Tensor
+    total: Tensor
+    combination: Tensor
+    bound: Tensor
+    undecided: Tensor
+
+    def rule_out(self) -> None:
+        """Decide by the bounds."""
+        self.undecided = self.undecided & (self.bound < (self.lowest - TOLERANCE).unsqueeze(1))
+
+
+def _rule_out(state: _State, everything: _Everything, rebuilt: Tensor, at_hand: bool) -> None:
+    """Raise the bounds of the most promising candidates by their projections.
+
+    Args:
+        state: changed in place.
+        everything: of the search.
+        rebuilt: reconstructions of the home rows, ``[n, D]``.
+        at_hand: whether values may be looked at; then all that is undecided gets its projection.
+    """
+    ranks, candidates = everything.ranks, everything.candidates
+    rounded = everything.scores.rows.operand.dtype.itemsize < 4
+    slots = torch.where(state.undecided, state.bound, torch.inf)
+    if rounded:
+        # The candidate itself comes first: its projection is its energy.
+        slots.scatter_(1, state.index.unsqueeze(1), -torch.inf)
+    count = min(_SLOTS, len(candidates))
+    if at_hand:
+        widest = state.undecided.sum(dim=1).amax() + rounded
+        count = int(ranks.largest(widest, "how many κ are undecided"))
+    values, chosen = slots.topk(count, dim=1, largest=False)
+    wanted = values < torch.inf
+    projected = _project(everything, rebuilt, candidates[chosen], wanted)
+    if rounded:
+        state.lowest = projected[:, 0]
+    before = state.bound.gather(1, chosen)
+    state.bound = state.bound.scatter(1, chosen, torch.where(wanted, torch.maximum(before, projected), before))
+    state.rule_out()
+
+
+def _try_another(state: _State, everything: _Everything, at_hand: bool) -> None:
+    """Reconstruct each undecided row at its most promising candidate, which may rule out the others.
+
+    Args:
+        state: changed in place.
+        everything: of the search.
+        at_hand: whether values may be looked at; otherwise a quarter of all rows is taken, undecided ones first.
+    """
+    scores, column, reference, proposal, home, candidates, ranks = everything
+    number = len(state.index)
+    waiting = state.undecided.any(dim=1)
+    trial = torch.where(state.undecided, state.bound, torch.inf).argmin(dim=1)
+    (every_trial,) = gather_home(ranks, "a κ to try", torch.where(waiting, candidates[trial], 0.0))
+    if at_hand:
+        rows = every_trial.nonzero().squeeze(1)
+    else:
+        rows = (every_trial > 0).float().topk(max(-(-len(column) // 4), min(len(column), 8))).indices
+    total, combination = rebuild(scores, column[rows], every_trial[rows], reference[rows], rows, careful=True)
+    summed = ranks.sum(torch.cat([combination, total.unsqueeze(1)], dim=1), "a reconstruction that was tried")
+    # Back to the home rows; one more stands for the rows of other ranks.
+    here = rows - ranks.rank * number
+    place = torch.where((here >= 0) & (here < number), here, number)
+    found = summed.new_ones(number + 1, summed.shape[1]).index_copy(0, place, summed)[:-1]
+    tried = torch.zeros(number + 1, dtype=torch.bool, device=place.device).index_fill(0, place, True)[:-1] & waiting
+    total, combination = found[:, -1], found[:, :-1]
+    energy = _energy(home.unit_rows, _with_target(home, candidates[trial], proposal.reference, total, combination))
+    better = tried & (energy < state.lowest)
+    state.lowest = torch.where(better, energy, state.lowest)
+    state.index = torch.where(better, trial, state.index)
+    state.total = torch.where(better, total, state.total)
+    state.combination = torch.where(better.unsqueeze(1), combination, state.combination)
+    state.undecided = state.undecided.scatter(1, trial.unsqueeze(1), (waiting & ~tried).unsqueeze(1))
+    state.rule_out()
 
 
 def energies(scores: Scores, column: Tensor, kappa: Tensor, proposal: Proposal, home: Home, ranks: Ranks) -> Tensor:
@@ -211,30 +271,16 @@ def _energy(unit_rows: Tensor, rebuilt: Tensor) -> Tensor:
     return 0.5 * (unit_rows - rebuilt).square().sum(dim=1)
 
 
-def _project(
-    scores: Scores,
-    column: Tensor,
-    home: Home,
-    home_reference: Tensor,
-    reference: Tensor,
-    rebuilt: Tensor,
-    kappas: Tensor,
-    wanted: Tensor,
-    ranks: Ranks,
-) -> Tensor:
+def _project(everything: _Everything, rebuilt: Tensor, kappas: Tensor, wanted: Tensor) -> Tensor:
     """The bound by the direction b in which each reconstruction misses its feature, ``[n, K]``.
 
     Args:
-        scores: of the classes here.
-        column: the target's place among them, ``[N]``.
-        home: the samples of this rank.
-        home_reference: the largest cosine of a rival, ``[n]``.
-        reference: that of all samples, ``[N]``.
+        everything: of the search.
         rebuilt: reconstructions of the home rows, ``[n, D]``.
         kappas: candidates of each home row, ``[n, K]``.
         wanted: which of them count, bool ``[n, K]``.
-        ranks: that share the classes.
     """
+    scores, column, reference, proposal, home, _, ranks = everything
     across = rebuilt - torch.linalg.vecdot(rebuilt, home.unit_rows).unsqueeze(1) * home.unit_rows
     size = torch.linalg.vector_norm(across, dim=1, keepdim=True)
     direction = (across / size.clamp_min(torch.finfo(size.dtype).tiny ** 0.5)).to(scores.rows.operand.dtype)
@@ -251,7 +297,7 @@ def _project(
         ranks.exchange(sums.flatten(0, 1).t(), "the projections").sum(dim=0).view(-1, 3, count).unbind(1)
     )
     total = total.clamp_min(torch.finfo(total.dtype).tiny)
-    own, shift = home.target_score.unsqueeze(1), home_reference.unsqueeze(1)
+    own, shift = home.target_score.unsqueeze(1), proposal.reference.unsqueeze(1)
     share = torch.sigmoid(kappas * (own - shift) - total.log())
     mean = torch.lerp(of_cosine / total, own.expand_as(share), share)
     own_along = torch.linalg.vecdot(given, home.target_rows).unsqueeze(1)

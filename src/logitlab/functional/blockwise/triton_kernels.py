@@ -33,8 +33,8 @@ from .triton_programs import (
 _ELEMENTS, _WARPS = 4096, 4
 # Where along is read as well, half as many; and with fewer rows more tiles have no row that asks.
 _ELEMENTS_OF_PROJECT = 2048
-# 27 sums a row: within one warp they need no shared memory and no barrier. Compiled for sm_90 a thread has 128 registers
-# and 135 shuffles beside some 1,500 operations in float32: smaller tiles would shuffle more, larger ones take registers.
+# 27 sums a row: within one warp they need no shared memory and no barrier. Compiled for sm_90 a thread has 128
+# registers and 135 shuffles beside some 1,500 operations in float32: smaller tiles would shuffle more.
 _ELEMENTS_OF_POWER_SUMS, _WARPS_OF_POWER_SUMS = 1024, 1
 # Sums along the columns: 128 columns are one load of a warp; 16 rows at a time, 128 in all, give 512 programs a block.
 _ELEMENTS_OF_GRADIENT, _COLUMNS_OF_GRADIENT, _SPAN = 2048, 128, 128
@@ -165,7 +165,7 @@ def _factors(block: Block) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _on_device_of(tensor: Tensor) -> AbstractContextManager[object]:
-    """Triton launches on the current device, wherever the tensors are; on a CPU, in the interpreter, this does nothing."""
+    """Make the tensor's device the current one, where Triton launches; a CPU, the interpreter's, is left alone."""
     context: AbstractContextManager[object] = torch.cuda.device_of(tensor)  # type: ignore[no-untyped-call,unused-ignore]
     return context
 
