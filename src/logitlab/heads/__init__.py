@@ -19,7 +19,7 @@ from .registry import (
     register_head,
     resolve_parameters,
 )
-from .sharded import ClassRange, ShardedHead
+from .sharded import ClassRange, ShardedHead, clip_gradients, keep_shards_local, load_sharded, save_sharded
 from .update_kappa import update_kappa
 
 __all__ = [
@@ -34,15 +34,19 @@ __all__ = [
     "NamedHead",
     "ShardedHead",
     "canonical_parameters",
+    "clip_gradients",
     "create_head",
     "head_module",
     "head_name",
     "head_source",
+    "keep_shards_local",
     "known_parameters",
     "list_heads",
+    "load_sharded",
     "named_head",
     "param_groups",
     "register_head",
     "resolve_parameters",
+    "save_sharded",
     "update_kappa",
 ]

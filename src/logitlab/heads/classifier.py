@@ -7,6 +7,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from .head import Head
+from .sharded import ShardedHead
 
 
 class Classifier(nn.Module):
@@ -18,7 +19,7 @@ class Classifier(nn.Module):
     Args:
         backbone: any module from images to features ``[..., D]``, for instance a timm model with
             ``num_classes=0``.
-        head: a ``Head`` for features of that length.
+        head: a ``Head`` for features of that length, or a ``ShardedHead``.
 
     >>> import torch
     >>> model = Classifier(nn.Flatten(), Head(12, 3))
@@ -26,10 +27,11 @@ class Classifier(nn.Module):
     torch.Size([2, 3])
     """
 
-    def __init__(self, backbone: nn.Module, head: Head) -> None:
+    def __init__(self, backbone: nn.Module, head: Head | ShardedHead) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = head
+        # A sharded head answers to the same names, as far as it can.
+        self.head = cast(Head, head)
 
     def forward(self, images: Tensor, target: Tensor | None = None, **options: Any) -> Any:
         """Logits without a target, the loss with one; see ``Head.forward``."""

@@ -11,6 +11,7 @@ from logitlab.config.parameters import Range
 from logitlab.temperature import Temperature
 
 from .head import Head
+from .sharded import ShardedHead
 
 
 def param_groups(
@@ -28,7 +29,7 @@ def param_groups(
     them, as usual.
 
     Args:
-        model: holds at most a few ``Head`` modules, such as a ``Classifier``.
+        model: holds at most a few ``Head`` or ``ShardedHead`` modules, such as a ``Classifier``.
         lr: learning rate of the backbone; needed when ``head_lr_mult`` is not 1.
         head_lr_mult: the heads learn this many times as fast.
         weight_decay: of all weights.
@@ -57,7 +58,7 @@ def param_groups(
         faults.append("param_groups needs 'lr' when 'head_lr_mult' is not 1: the head gets their product.")
     if any(faults):
         raise ParameterError([fault for fault in faults if fault])
-    of_heads = _parameters_inside(model, Head)
+    of_heads = _parameters_inside(model, Head, ShardedHead)
     of_temperatures = _parameters_inside(model, Temperature)
     groups: dict[str, dict[str, Any]] = {}
     for part in ("backbone", "head"):
@@ -76,7 +77,7 @@ def param_groups(
     return [group for group in groups.values() if group["params"]]
 
 
-def _parameters_inside(model: nn.Module, kind: type[nn.Module]) -> set[int]:
-    """Identities of the parameters that stand inside modules of a kind."""
-    inside = (module for module in model.modules() if isinstance(module, kind))
+def _parameters_inside(model: nn.Module, *kinds: type[nn.Module]) -> set[int]:
+    """Identities of the parameters that stand inside modules of some kinds."""
+    inside = (module for module in model.modules() if isinstance(module, kinds))
     return {id(parameter) for module in inside for parameter in module.parameters()}

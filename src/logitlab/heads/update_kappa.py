@@ -12,6 +12,7 @@ from logitlab.config.errors import InputError
 from logitlab.temperature import RunningMean
 
 from .head import Head
+from .sharded import ShardedHead
 
 
 @torch.no_grad()
@@ -19,7 +20,8 @@ def update_kappa(model: nn.Module, loader: Iterable[Any], device: torch.device |
     """Replace the running mean of κ* in every adaptive head by the mean over a loader.
 
     Use it after averaging weights, or after the weights were changed by hand. The model runs in eval mode; its
-    modes come back afterwards.
+    modes come back afterwards. With a ``ShardedHead`` every rank must call it, each with as many batches; the mean is
+    that of the samples of all ranks.
 
     Args:
         model: holds one or more heads with an adaptive temperature; others are left alone.
@@ -29,14 +31,14 @@ def update_kappa(model: nn.Module, loader: Iterable[Any], device: torch.device |
     Raises:
         InputError: the loader gave no sample, or batches of another kind.
     """
-    heads = [module for module in model.modules() if isinstance(module, Head) and _running_mean(module)]
+    heads = [module for module in model.modules() if isinstance(module, (Head, ShardedHead)) and _running_mean(module)]
     if not heads:
         return
     totals = {id(head): torch.zeros((), dtype=torch.float64) for head in heads}
     counts = {id(head): 0 for head in heads}
 
     def measure(head: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        assert isinstance(head, Head)
+        assert isinstance(head, (Head, ShardedHead))
         kappa = head.kappa_star(arguments[0] if arguments else keywords["features"])
         totals[id(head)] += kappa.double().sum().cpu()
         counts[id(head)] += kappa.numel()
@@ -60,6 +62,10 @@ def update_kappa(model: nn.Module, loader: Iterable[Any], device: torch.device |
         for module, mode in modes.items():
             module.training = mode
     for head in heads:
+        if isinstance(head, ShardedHead):
+            both = head.weight.new_tensor([float(totals[id(head)]), counts[id(head)]], dtype=torch.float64)
+            total, count = head.ranks.sum(both, "the mean of κ*").cpu()
+            totals[id(head)], counts[id(head)] = total, int(count)
         if not counts[id(head)]:
             raise InputError("update_kappa needs at least one sample. The loader gave none.")
         mean = _running_mean(head)
@@ -67,7 +73,7 @@ def update_kappa(model: nn.Module, loader: Iterable[Any], device: torch.device |
         mean.value.copy_(totals[id(head)] / counts[id(head)])
 
 
-def _running_mean(head: Head) -> RunningMean | None:
+def _running_mean(head: Head | ShardedHead) -> RunningMean | None:
     """The running mean of a head's temperature, if it keeps one."""
     if head.temperature is None:
         return None

@@ -49,13 +49,13 @@ class Loss(nn.Module, ABC):
         """
         if not self.of_gap or self._forward_hooks or self._forward_pre_hooks:
             return False
-        formulas = {"forward", "per_sample", "per_sample_of_target"}
-        if formulas & self.__dict__.keys():
+        formulas = ("forward", "per_sample", "per_sample_of_target")
+        if any(name in self.__dict__ for name in formulas):
             return False
         for kind in type(self).__mro__:
-            if kind.__dict__.keys() & {"of_gap", "per_sample_of_gap"}:
+            if any(name in kind.__dict__ for name in ("of_gap", "per_sample_of_gap")):
                 return True
-            if kind.__dict__.keys() & formulas:
+            if any(name in kind.__dict__ for name in formulas):
                 return False
         return False
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..golden_section import golden_section
 from ..least_squares.search import Chosen, candidate_tensor
-from ..normalization import length
+from ..normalization import length, normalize
 from ..rival_terms import Classifier, KappaSearch, RivalTerms
 from .ranks import Ranks
 from .scores import Rows, Scores, inverse_lengths, keep_scores, product_dtype, rows_of_features
@@ -161,8 +161,9 @@ def _search(
         chosen = Chosen(kappa, torch.zeros_like(kappa, dtype=torch.bool), "surrogate")
         return _Searched(chosen, None, None, None, proposal.target_score)
     place = column.clamp_min(0)
-    own = scores.weight.index_select(0, place).to(unit_rows.dtype) * scores.column_scale[place].unsqueeze(1)
-    target_rows = ranks.deal(own, placement.owner, "the weights of the targets")
+    # As they are stored, which is half as much in bfloat16.
+    own = ranks.deal(scores.weight.index_select(0, place), placement.owner, "the weights of the targets")
+    target_rows = normalize(own.to(unit_rows.dtype))
     home = Home(unit_rows, target_rows, proposal.target_score)
     found = search(plain, column, proposal, home, candidates, ranks)
     chosen = Chosen(found.kappa, found.certified, "certified")

@@ -14,8 +14,9 @@ from ..precision import at_least_float32
 from ..rival_terms import Classifier
 from .block import Block
 
-# Scores in a block on a GPU: 32 MB of float32 stay in the second-level cache of a large one.
-_BLOCK_ON_GPU = 2**23
+# Scores in a block on a GPU: 32 MB of float32 stay in the second-level cache of a large one. With fewer classes than
+# these a block of many samples would add to all of an N x D matrix for the sake of few products.
+_BLOCK_ON_GPU, _FEWEST_ON_GPU = 2**23, 1024
 
 # Up to so many bytes the scores are kept; above, each turn computes them again.
 _WORKSPACE, _LITTLE_WORKSPACE = 2**31, 2**28
@@ -73,9 +74,10 @@ def rows_of_features(features: Tensor, dtype: torch.dtype, classifier: Classifie
 
 
 def inverse_lengths(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """1/‖w_c‖, zero for a zero row; ``[c]``. No value is looked at."""
+    """1/‖w_c‖, zero for a zero row, NaN for one without a square; ``[c]``. No value is looked at."""
     lengths = torch.linalg.vector_norm(weight, dim=1, dtype=dtype)
-    return torch.where(lengths < _SHORTEST, 0.0, lengths.reciprocal())
+    # What is too long to be squared must not pass for zero.
+    return torch.where(lengths < _SHORTEST, 0.0, torch.where(lengths.isinf(), torch.nan, lengths.reciprocal()))
 
 
 def keep_scores(operand: Tensor, num_classes: int, dtype: torch.dtype) -> bool:
@@ -110,7 +112,8 @@ class Scores:
         num_samples, num_classes = rows.operand.shape[0], weight.shape[0]
         self.size = block_size(num_samples, num_classes)
         if weight.is_cuda:
-            self.size = min(num_classes, max(256, _BLOCK_ON_GPU // max(num_samples, 1) // 256 * 256))
+            fitting = _BLOCK_ON_GPU // max(num_samples, 1) // 256 * 256
+            self.size = min(num_classes, max(_FEWEST_ON_GPU, fitting))
         self.dtype = rows.scale.dtype
         self._kept: dict[int, Tensor] | None = {} if keep else None
         self._buffer: Tensor | None = None
@@ -121,15 +124,21 @@ class Scores:
 
     def __iter__(self) -> Iterator[tuple[int, Block, Tensor]]:
         """The first class of each block, the block, and its rows of the weight in the dtype of the products."""
+        return self.of(None)
+
+    def of(self, rows: Tensor | None) -> Iterator[tuple[int, Block, Tensor]]:
+        """The blocks of some samples.
+
+        Args:
+            rows: which, int64 ``[M]``; None for all.
+        """
+        operand, scale = self.rows if rows is None else (part[rows] for part in self.rows)
         for start in range(0, len(self), self.size):
             end = min(start + self.size, len(self))
-            weight = self.weight[start:end].to(self.rows.operand.dtype)
+            weight = self.weight[start:end].to(operand.dtype)
             bias = None if self.bias is None else self.bias[start:end]
-            yield (
-                start,
-                Block(self._product(start, weight), self.rows.scale, self.column_scale[start:end], bias),
-                weight,
-            )
+            product = self._product(start, operand, weight, rows)
+            yield start, Block(product, scale, self.column_scale[start:end], bias), weight
 
     def without_bias(self) -> Scores:
         """The same scores, and the same memory, for what knows no bias."""
@@ -158,11 +167,11 @@ class Scores:
             self._buffer = operand.new_empty(operand.shape[0] * min(self.size, len(self)))
         return self._buffer[: block.product.numel()].view(block.product.shape)
 
-    def _product(self, start: int, weight: Tensor) -> Tensor:
+    def _product(self, start: int, operand: Tensor, weight: Tensor, rows: Tensor | None) -> Tensor:
         if self._kept is not None and start in self._kept:
-            return self._kept[start]
-        product = multiply(self.rows.operand, weight.t(), self.dtype)
-        if self._kept is not None:
+            return self._kept[start] if rows is None else self._kept[start][rows]
+        product = multiply(operand, weight.t(), self.dtype)
+        if self._kept is not None and rows is None:
             self._kept[start] = product
         return product
 

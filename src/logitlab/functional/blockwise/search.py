@@ -8,7 +8,7 @@ Each rank sums over its classes for the samples of all; each decides for its own
   reconstruction by products of bfloat16 is off by some δ, and its energy by about ‖δ‖; its own projection, however, by
   ‖δ‖²/2 only, since b then misses the true direction by an angle of the order of ‖δ‖. So the projection decides.
 - Where values must not be looked at, every sample gets its projection, at its ``_SLOTS`` most promising candidates, and
-  ``_ROUNDS`` times as many reconstructions as a quarter of the samples. What is undecided then keeps the best that was
+  ``_ROUNDS`` times as many reconstructions as an eighth of the samples. What is undecided then keeps the best that was
   found and is not ``certified``.
 """
 
@@ -31,6 +31,7 @@ from .turns import Nearest, gather_home, merge_nearest, project, rebuild, sum_po
 
 _SLOTS = 4
 _ROUNDS = 2
+_SHARE_TRIED = 8
 
 
 class Home(NamedTuple):
@@ -181,7 +182,7 @@ def _rule_out(state: _State, everything: _Everything, rebuilt: Tensor, at_hand: 
         state: changed in place.
         everything: of the search.
         rebuilt: reconstructions of the home rows, ``[n, D]``.
-        at_hand: whether values may be looked at; then all that is undecided gets its projection.
+        at_hand: whether values may be looked at; then all that is undecided gets its projection, and nothing else.
     """
     ranks, candidates = everything.ranks, everything.candidates
     rounded = everything.scores.rows.operand.dtype.itemsize < 4
@@ -189,16 +190,23 @@ def _rule_out(state: _State, everything: _Everything, rebuilt: Tensor, at_hand: 
     if rounded:
         # The candidate itself comes first: its projection is its energy.
         slots.scatter_(1, state.index.unsqueeze(1), -torch.inf)
-    count = min(_SLOTS, len(candidates))
+    count, asking = min(_SLOTS, len(candidates)), None
     if at_hand:
-        widest = state.undecided.sum(dim=1).amax() + rounded
-        count = int(ranks.largest(widest, "how many κ are undecided"))
+        number = state.undecided.sum(dim=1)
+        widest = torch.stack([number.amax() + rounded, (number > 0).sum()])
+        count, most = ranks.largest(widest, "how many κ and rows are undecided").tolist()
+        # As many rows on every rank, those that are undecided first.
+        asking = None if most == len(number) else number.argsort(descending=True, stable=True)[:most]
     values, chosen = slots.topk(count, dim=1, largest=False)
     wanted = values < torch.inf
-    projected = _project(everything, rebuilt, candidates[chosen], wanted)
+    before = state.bound.gather(1, chosen)
+    if asking is None:
+        projected = _project(everything, rebuilt, candidates[chosen], wanted, None)
+    else:
+        projected = before.clone()
+        projected[asking] = _project(everything, rebuilt[asking], candidates[chosen[asking]], wanted[asking], asking)
     if rounded:
         state.lowest = projected[:, 0]
-    before = state.bound.gather(1, chosen)
     state.bound = state.bound.scatter(1, chosen, torch.where(wanted, torch.maximum(before, projected), before))
     state.rule_out()
 
@@ -209,33 +217,44 @@ def _try_another(state: _State, everything: _Everything, at_hand: bool) -> None:
     Args:
         state: changed in place.
         everything: of the search.
-        at_hand: whether values may be looked at; otherwise a quarter of all rows is taken, undecided ones first.
+        at_hand: whether values may be looked at; otherwise some of all rows are taken, undecided ones first.
     """
     scores, column, reference, proposal, home, candidates, ranks = everything
-    number = len(state.index)
     waiting = state.undecided.any(dim=1)
-    trial = torch.where(state.undecided, state.bound, torch.inf).argmin(dim=1)
-    (every_trial,) = gather_home(ranks, "a κ to try", torch.where(waiting, candidates[trial], 0.0))
+    # As many rows on every rank, those that are undecided first.
     if at_hand:
-        rows = every_trial.nonzero().squeeze(1)
+        most = int(ranks.largest(waiting.sum(), "how many rows are undecided"))
+        asking = waiting.to(torch.uint8).argsort(descending=True, stable=True)[:most]
     else:
-        rows = (every_trial > 0).float().topk(max(-(-len(column) // 4), min(len(column), 8))).indices
-    total, combination = rebuild(scores, column[rows], every_trial[rows], reference[rows], rows, careful=True)
-    summed = ranks.sum(torch.cat([combination, total.unsqueeze(1)], dim=1), "a reconstruction that was tried")
-    # Back to the home rows; one more stands for the rows of other ranks.
-    here = rows - ranks.rank * number
-    place = torch.where((here >= 0) & (here < number), here, number)
-    found = summed.new_ones(number + 1, summed.shape[1]).index_copy(0, place, summed)[:-1]
-    tried = torch.zeros(number + 1, dtype=torch.bool, device=place.device).index_fill(0, place, True)[:-1] & waiting
-    total, combination = found[:, -1], found[:, :-1]
-    energy = _energy(home.unit_rows, _with_target(home, candidates[trial], proposal.reference, total, combination))
-    better = tried & (energy < state.lowest)
-    state.lowest = torch.where(better, energy, state.lowest)
-    state.index = torch.where(better, trial, state.index)
-    state.total = torch.where(better, total, state.total)
-    state.combination = torch.where(better.unsqueeze(1), combination, state.combination)
-    state.undecided = state.undecided.scatter(1, trial.unsqueeze(1), (waiting & ~tried).unsqueeze(1))
+        asking = waiting.float().topk(_number_tried(len(waiting))).indices
+    trial = torch.where(state.undecided, state.bound, torch.inf).argmin(dim=1)[asking]
+    kappa, asked = candidates[trial], waiting[asking]
+    rows = ranks.gather(asking + ranks.rank * len(waiting), "which rows are tried")
+    every_trial = ranks.gather(kappa, "a κ to try")
+    parts = rebuild(scores, column[rows], every_trial, reference[rows], rows, careful=True)
+    total, combination = _home_sums(ranks, *parts)
+    its_home = Home(*(part[asking] for part in home))
+    energy = _energy(its_home.unit_rows, _with_target(its_home, kappa, proposal.reference[asking], total, combination))
+    better = asked & (energy < state.lowest[asking])
+    state.lowest = _where(state.lowest, asking, better, energy)
+    state.index = _where(state.index, asking, better, trial)
+    state.total = _where(state.total, asking, better, total)
+    state.combination = _where(state.combination, asking, better, combination)
+    done = torch.zeros_like(state.undecided)
+    done[asking] = torch.zeros_like(done[asking]).scatter_(1, trial.unsqueeze(1), asked.unsqueeze(1))
+    state.undecided = state.undecided & ~done
     state.rule_out()
+
+
+def _where(all_rows: Tensor, asking: Tensor, better: Tensor, found: Tensor) -> Tensor:
+    """All rows, with what was found for those that asked and are better off with it."""
+    chosen = better.view(-1, *(1,) * (found.ndim - 1))
+    return all_rows.index_copy(0, asking, torch.where(chosen, found, all_rows[asking]))
+
+
+def _number_tried(num_samples: int) -> int:
+    """How many samples are reconstructed once more where it is not known how many ask for it."""
+    return max(-(-num_samples // _SHARE_TRIED), min(num_samples, 8))
 
 
 def energies(scores: Scores, column: Tensor, kappa: Tensor, proposal: Proposal, home: Home, ranks: Ranks) -> Tensor:
@@ -271,16 +290,23 @@ def _energy(unit_rows: Tensor, rebuilt: Tensor) -> Tensor:
     return 0.5 * (unit_rows - rebuilt).square().sum(dim=1)
 
 
-def _project(everything: _Everything, rebuilt: Tensor, kappas: Tensor, wanted: Tensor) -> Tensor:
-    """The bound by the direction b in which each reconstruction misses its feature, ``[n, K]``.
+def _project(everything: _Everything, rebuilt: Tensor, kappas: Tensor, wanted: Tensor, asking: Tensor | None) -> Tensor:
+    """The bound by the direction b in which each reconstruction misses its feature, ``[m, K]``.
 
     Args:
         everything: of the search.
-        rebuilt: reconstructions of the home rows, ``[n, D]``.
-        kappas: candidates of each home row, ``[n, K]``.
-        wanted: which of them count, bool ``[n, K]``.
+        rebuilt: reconstructions of the rows that ask, ``[m, D]``.
+        kappas: candidates of each, ``[m, K]``.
+        wanted: which of them count, bool ``[m, K]``.
+        asking: which home rows ask, ``[m]``, as many on every rank; None for all.
     """
     scores, column, reference, proposal, home, _, ranks = everything
+    home_reference, rows = proposal.reference, None
+    if asking is not None:
+        home = Home(*(part[asking] for part in home))
+        home_reference = home_reference[asking]
+        rows = ranks.gather(asking + ranks.rank * len(proposal.reference), "which rows are undecided")
+        column, reference = column[rows], reference[rows]
     across = rebuilt - torch.linalg.vecdot(rebuilt, home.unit_rows).unsqueeze(1) * home.unit_rows
     size = torch.linalg.vector_norm(across, dim=1, keepdim=True)
     direction = (across / size.clamp_min(torch.finfo(size.dtype).tiny ** 0.5)).to(scores.rows.operand.dtype)
@@ -291,13 +317,13 @@ def _project(everything: _Everything, rebuilt: Tensor, kappas: Tensor, wanted: T
     asked = torch.where(wanted, kappas, 0.0)
     every_direction = ranks.gather(direction, "directions across the features")
     every_kappa = ranks.gather(asked, "κ to rule out")
-    sums = project(scores, column, every_direction, every_kappa.t().contiguous(), reference)
+    sums = project(scores, column, every_direction, every_kappa.t().contiguous(), reference, rows)
     count = kappas.shape[1]
     total, of_cosine, of_direction = (
         ranks.exchange(sums.flatten(0, 1).t(), "the projections").sum(dim=0).view(-1, 3, count).unbind(1)
     )
     total = total.clamp_min(torch.finfo(total.dtype).tiny)
-    own, shift = home.target_score.unsqueeze(1), proposal.reference.unsqueeze(1)
+    own, shift = home.target_score.unsqueeze(1), home_reference.unsqueeze(1)
     share = torch.sigmoid(kappas * (own - shift) - total.log())
     mean = torch.lerp(of_cosine / total, own.expand_as(share), share)
     own_along = torch.linalg.vecdot(given, home.target_rows).unsqueeze(1)

@@ -168,9 +168,7 @@ def rebuild(
     """
     kernels = kernels_for(scores.rows.scale)
     total, combination = torch.zeros_like(kappa), kappa.new_zeros(len(kappa), scores.weight.shape[1])
-    for start, block, weight in scores:
-        if rows is not None:
-            block = block._replace(product=block.product[rows], row_scale=block.row_scale[rows])
+    for start, block, weight in scores.of(rows):
         coefficients = scores.scratch(block)
         low = torch.empty_like(coefficients) if careful and coefficients.dtype == torch.bfloat16 else None
         total += kernels.weigh(block, column - start, kappa, reference, coefficients, low)
@@ -188,22 +186,25 @@ def accumulate(result: Tensor, left: Tensor, right: Tensor) -> None:
         result += multiply(left, right, result.dtype)
 
 
-def project(scores: Scores, column: Tensor, direction: Tensor, kappas: Tensor, reference: Tensor) -> Tensor:
+def project(
+    scores: Scores, column: Tensor, direction: Tensor, kappas: Tensor, reference: Tensor, rows: Tensor | None
+) -> Tensor:
     """One turn that weighs cosines and projections at several κ.
 
     Args:
         scores: of the classes here.
-        column: the target's place among them, or outside, int64 ``[N]``.
-        direction: b, in the dtype of the products, ``[N, D]``.
-        kappas: ``[K, N]``; zero for none.
-        reference: m, ``[N]``.
+        column: the target's place among them, or outside, int64 ``[M]``.
+        direction: b, in the dtype of the products, ``[M, D]``.
+        kappas: ``[K, M]``; zero for none.
+        reference: m, ``[M]``.
+        rows: which samples, int64 ``[M]``; None for all.
 
     Returns:
-        Σ e, Σ e z and Σ e (b · w̃) over the rivals here, ``[3, K, N]``.
+        Σ e, Σ e z and Σ e (b · w̃) over the rivals here, ``[3, K, M]``.
     """
     kernels = kernels_for(scores.rows.scale)
     sums = kappas.new_zeros(3, *kappas.shape)
-    for start, block, weight in scores:
+    for start, block, weight in scores.of(rows):
         along = multiply(direction, weight.t(), scores.dtype)
         sums += kernels.project(block, along, column - start, kappas, reference)
     return sums

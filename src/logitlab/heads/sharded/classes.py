@@ -74,7 +74,7 @@ def draw_classes(placement: Placement, num_here: int, share: float, ranks: Ranks
     """Draw some of the classes here, and those of the targets before any other.
 
     How many is known beforehand, so that no value is looked at: the share of the classes here, but at least as many as
-    there are samples, as far as there are so many classes.
+    there are samples and at least two, as far as there are so many classes.
 
     Args:
         placement: of the targets among all classes.
@@ -99,4 +99,5 @@ def draw_classes(placement: Placement, num_here: int, share: float, ranks: Ranks
 
 
 def _number_drawn(num_classes: int, share: float, num_samples: int) -> int:
-    return min(num_classes, max(round(share * num_classes), num_samples, 1))
+    # The class of a single sample must not be left without a rival.
+    return min(num_classes, max(round(share * num_classes), num_samples, 2))

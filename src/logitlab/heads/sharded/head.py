@@ -33,6 +33,7 @@ from ..fusing import has_direction, logits_of_terms
 from ..head import Head
 from ..parameters import class_weight_tensor
 from .classes import ClassRange, draw_classes, place_targets
+from .dense import ShardedState
 from .inference import ShardedInference, fill
 from .initialization import draw_rows
 from .scale import Scale, choose_scale, of_all
@@ -41,7 +42,7 @@ from .support import find_obstacles
 _SHARE = Range(0, 1, low_included=False)
 
 
-class ShardedHead(ShardedInference):
+class ShardedHead(ShardedState, ShardedInference):
     r"""A cosine, margin or softmax head whose classes are split over the ranks of a process group.
 
     Every rank holds the weight of some classes and gets the features of its own samples. ``head(features, target)`` is
@@ -56,6 +57,12 @@ class ShardedHead(ShardedInference):
 
         head = ll.ShardedHead(ll.create_head("arcface", 512, 1_000_000, device="meta"))
         model = ll.Classifier(DistributedDataParallel(backbone), head)
+
+    With the head inside what is wrapped, ``DistributedDataParallel(ll.keep_shards_local(model))``. ``clip_gradients``
+    clips by the length over all ranks; a ``GradScaler`` must be one that lets all ranks skip the same steps, such as
+    ``torch.distributed.fsdp.sharded_grad_scaler.ShardedGradScaler`` with this head's group. ``save_sharded`` and
+    ``load_sharded`` keep checkpoints for any number of ranks; ``state_dict`` is that of the classes here, and
+    ``load_state_dict`` also takes its rows of a dense head's.
 
     Args:
         head: what to split, such as ``create_head`` gives. Built with ``device="meta"`` it takes no memory, and each
@@ -115,6 +122,7 @@ class ShardedHead(ShardedInference):
         if faults:
             raise ParameterError(faults)
         self._arguments = head._arguments
+        self._template = type(head)
         self.in_features = head.in_features
         self.num_classes = head.num_classes
         self.classifier = head.classifier
@@ -150,7 +158,13 @@ class ShardedHead(ShardedInference):
             self.temperature = temperature.to(self.weight.device, at_least_float32(self.weight))
         self.margin: Margin | None = None
         if head.margin is not None:
-            margin = head.margin.fresh() if meta else copy.deepcopy(head.margin)
+            # A margin without a state is its own fresh one.
+            margin = copy.deepcopy(head.margin.fresh() if meta else head.margin)
+            if any(buffer.is_meta for buffer in margin.buffers()):
+                margin.to_empty(device=self.weight.device)
+                for part in margin.modules():
+                    if hasattr(part, "reset_parameters"):
+                        part.reset_parameters()
             margin.attach(self.num_classes)
             self.margin = margin.to(self.weight.device)
             follow_optimizer(self)
@@ -164,11 +178,6 @@ class ShardedHead(ShardedInference):
         self.train(head.training)
 
     class_weight: Tensor | None
-
-    @property
-    def rows_here(self) -> slice:
-        """Rows of the dense weight that this rank has."""
-        return slice(self.classes.start * self.centers, self.classes.end * self.centers)
 
     @property
     def traffic(self) -> tuple[Traffic, ...]:
@@ -222,6 +231,26 @@ class ShardedHead(ShardedInference):
                 return self.logits(features, kappa=kappa)
             loss = self._loss(features, target, kappa, reduction)
             return (loss, self.logits(features, kappa=kappa)) if return_logits else loss
+
+    def for_classes(self, num_classes: int) -> ShardedHead:
+        """A fresh head of the same kind, temperature and group for another number of classes; every rank must ask.
+
+        Args:
+            num_classes: the new C.
+
+        Raises:
+            ParameterError: ``num_classes`` is out of range, or this head has a weight for each class.
+        """
+        head = ShardedHead(
+            self._meta_head(num_classes),
+            group=self.ranks.group,
+            sample_share=self.sample_share,
+            data_parallel=self.data_parallel,
+            uneven_batches=self.uneven_batches,
+            device=self.weight.device,
+            dtype=self.weight.dtype,
+        )
+        return head.train(self.training)
 
     def loss(self, features: Tensor, target: Tensor, **options: Any) -> Tensor:
         """The loss; the same as ``head(features, target)``, with the same options."""
@@ -331,6 +360,15 @@ class ShardedHead(ShardedInference):
         if self.training and self.keep_probability < 1:
             return nn.functional.dropout(features, p=1 - self.keep_probability)
         return features
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ShardedHead:
+        """A copy speaks to the same processes; its annealing follows the optimiser of its own weight."""
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        if twin.margin is not None:
+            follow_optimizer(twin)
+        return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """A process group belongs to its processes."""

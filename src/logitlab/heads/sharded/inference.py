@@ -91,6 +91,7 @@ class ShardedInference(nn.Module):
         """
         if not 1 <= k <= self.num_classes:
             raise InputError(f"Expected k from 1 to the {self.num_classes} classes. Got {k}.")
+        self.ranks.begin()
         batch, rows, number = self._rows(features)
         with autocast_off(features.device):
             scale = self._inference_kappa(rows, kappa, batch, number)
@@ -131,6 +132,7 @@ class ShardedInference(nn.Module):
         """
         if self.temperature is None:
             raise InputError("This head has no temperature.")
+        self.ranks.begin()
         batch, rows, number = self._rows(features)
         with autocast_off(features.device):
             return self._kappa_star(rows)[:number].view(batch)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from logitlab.functional import KappaSearch, at_least_float32, normalize
-from logitlab.functional.blockwise import Placement, blockwise_rival_terms, likelihood_means, shared
+from logitlab.functional.blockwise import Placement, blockwise_rival_terms, likelihood_means, plain_split_terms, shared
 from logitlab.functional.maximum_likelihood import search_likelihood_of_means
 from logitlab.functional.rule_of_thumb import rule_of_thumb_of_mean
 from logitlab.temperature import AdaCos, LeastSquares, MaximumLikelihood, RuleOfThumb
@@ -103,7 +103,12 @@ def of_all(head: ShardedHead, kappa: Tensor, counts: Tensor) -> tuple[Tensor, Te
 def _observe(head: ShardedHead, temperature: AdaCos, rows: Tensor, placement: Placement, counts: Tensor) -> None:
     """Let the dynamic scale see the batch; it takes a product of its own."""
     kappa = temperature.kappa.to(rows.device, at_least_float32(rows, head.weight))
-    terms, _ = blockwise_rival_terms(rows.detach(), head.weight.detach(), placement, kappa, ranks=head.ranks)
+    rows, weight = rows.detach(), head.weight.detach()
+    if head.centers > 1:
+        wide = rows.to(at_least_float32(rows, weight))
+        terms = plain_split_terms(wide, weight, placement, kappa, None, "cosine", head.centers, head.ranks)
+    else:
+        terms, _ = blockwise_rival_terms(rows, weight, placement, kappa, ranks=head.ranks)
     numbers = torch.stack([terms.rivals, terms.target_score, counts.to(terms.rivals.dtype)], dim=1)
     rivals, own, counted = head.ranks.gather(numbers, "the cosines of the targets").unbind(1)
     with torch.enable_grad():  # without which a running mean rests
