@@ -116,7 +116,9 @@ def search(scores: Scores, column: Tensor, proposal: Proposal, home: Home, candi
     at_hand = values_at_hand(column)
     index = proposal.surrogate.energy(candidates).argmin(dim=1)
     every_kappa, reference = gather_home(ranks, "κ and the largest cosine", candidates[index], proposal.reference)
-    total, combination = _home_sums(ranks, *rebuild(scores, column, every_kappa, reference, None, careful=False))
+    total, combination = _home_sums(
+        ranks, "the reconstructions", *rebuild(scores, column, every_kappa, reference, None, careful=False)
+    )
     rebuilt = _with_target(home, candidates[index], proposal.reference, total, combination)
     lowest = _energy(home.unit_rows, rebuilt)
     bound = proposal.bound.to(lowest.dtype)
@@ -232,7 +234,7 @@ def _try_another(state: _State, everything: _Everything, at_hand: bool) -> None:
     rows = ranks.gather(asking + ranks.rank * len(waiting), "which rows are tried")
     every_trial = ranks.gather(kappa, "a κ to try")
     parts = rebuild(scores, column[rows], every_trial, reference[rows], rows, careful=True)
-    total, combination = _home_sums(ranks, *parts)
+    total, combination = _home_sums(ranks, "reconstructions that were tried", *parts)
     its_home = Home(*(part[asking] for part in home))
     energy = _energy(its_home.unit_rows, _with_target(its_home, kappa, proposal.reference[asking], total, combination))
     better = asked & (energy < state.lowest[asking])
@@ -269,14 +271,16 @@ def energies(scores: Scores, column: Tensor, kappa: Tensor, proposal: Proposal, 
         ranks: that share the classes.
     """
     every, reference = gather_home(ranks, "κ and the largest cosine", kappa, proposal.reference)
-    total, combination = _home_sums(ranks, *rebuild(scores, column, every, reference, None, careful=True))
+    total, combination = _home_sums(
+        ranks, "the reconstructions", *rebuild(scores, column, every, reference, None, careful=True)
+    )
     return _energy(home.unit_rows, _with_target(home, kappa, proposal.reference, total, combination))
 
 
-def _home_sums(ranks: Ranks, total: Tensor, combination: Tensor) -> tuple[Tensor, Tensor]:
+def _home_sums(ranks: Ranks, what: str, total: Tensor, combination: Tensor) -> tuple[Tensor, Tensor]:
     if ranks.size == 1:
         return total, combination
-    both = ranks.sum_home(torch.cat([combination, total.unsqueeze(1)], dim=1), "the reconstructions")
+    both = ranks.sum_home(torch.cat([combination, total.unsqueeze(1)], dim=1), what)
     return both[:, -1], both[:, :-1]
 
 

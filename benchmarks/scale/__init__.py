@@ -1,0 +1,1 @@
+"""``python -m benchmarks.scale``: what classes that are split over ranks cost, computed, and in part measured."""
