@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Inductor's pool of compiling processes is one more thing that can hang: compile in the test's own process. torch reads
@@ -19,6 +21,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def _repeatable() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_ranks_are_left() -> Iterator[None]:
+    yield
+    # Where a test has used them: see tests/helpers/ranks.py.
+    if "ranks" in sys.modules:
+        sys.modules["ranks"].end_ranks()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ def sweep(folder: Path) -> dict[str, dict[str, float]]:
     """Least squares and four fixed κ on digits, one seed: every measure."""
     heads = ["cosine_ls", *(f"cosine:kappa={kappa}" for kappa in KAPPAS)]
     result = ll.compare(
-        "digits", heads=heads, seeds=1, epochs=12, out=folder, executor="serial", device="cpu", ood="none", report=False
+        "digits", heads=heads, seeds=1, epochs=6, out=folder, executor="serial", device="cpu", ood="none", report=False
     )
     assert not result.failed
     measured: dict[str, dict[str, float]] = {}

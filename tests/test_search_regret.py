@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 from feature_families import FAMILIES, make_family
+from preloaded import run_python
 
 from logitlab.functional import KAPPA_CANDIDATES, projection_energy
 
@@ -26,8 +26,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.mark.slow
 def test_a_small_run_finds_no_regret() -> None:
-    command = [sys.executable, "benchmarks/search_regret.py", "--quick", "--rows", "3000", "--steps", "50"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    done = run_python("benchmarks/search_regret.py", "--quick", "--rows", "3000", "--steps", "50", cwd=REPOSITORY)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("No regret is above 2e-6.\n")
     lines = dict(re.findall(r"^(\S.*?) {2,}(.*)$", done.stdout, flags=re.MULTILINE))

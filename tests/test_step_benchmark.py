@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from preloaded import run_python
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -31,13 +30,7 @@ def part(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.slow
 def test_the_quick_run_prints_finite_figures_for_every_form(part: Any, tmp_path: Path) -> None:
     file = tmp_path / "step.txt"
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--save", str(file)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_python("-m", "benchmarks", "--quick", "--save", file, cwd=REPOSITORY)
     assert done.returncode == 0, done.stdout + done.stderr
     assert file.read_text(encoding="utf-8") == done.stdout
     assert "All forms agree with their formulas." in done.stdout

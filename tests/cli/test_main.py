@@ -6,18 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from preloaded import run_python
 
 from logitlab.cli.main import main
 from logitlab.config.errors import ConfigurationError, DataError
 
 
 def run(*arguments, code=0):
-    process = subprocess.run(
-        [sys.executable, "-c", "import sys; from logitlab.cli.main import main; sys.exit(main())", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    process = run_python("-c", "import sys; from logitlab.cli.main import main; sys.exit(main())", *arguments)
     assert process.returncode == code, process.stderr
     return process
 
@@ -126,8 +122,7 @@ def test_a_reader_that_leaves_early_is_no_fault(monkeypatch):
 def test_a_full_disk_is_told_in_one_line(arguments):
     script = "import sys; from logitlab.cli.main import main; sys.exit(main())"
     with Path("/dev/full").open("w") as full:
-        line = [sys.executable, "-c", script, *arguments]
-        process = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        process = run_python("-c", script, *arguments, stdout=full)
     assert process.returncode == 2
     assert process.stderr == (
         "logitlab: Cannot write the output: No space left on device. Make room, or send it elsewhere.\n"

@@ -3,12 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import numpy
 import pytest
 import torch
+from preloaded import run_python
 
 from logitlab.config.errors import InputError, TrialError
 from logitlab.data import MemoryImages
@@ -109,8 +108,8 @@ tests.run(Path(sys.argv[1]))
 
 def test_a_killed_pass_goes_on_where_it_was(tmp_path, forwards):
     place = os.path.dirname(__file__)  # noqa: PTH120  (handed to another process as a text)
-    line = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), place]
-    assert subprocess.run(line, check=False, timeout=120).returncode == -signal.SIGKILL
+    process = run_python("-c", KILLED, tmp_path / "killed", place)
+    assert process.returncode == -signal.SIGKILL, process.stderr
     (state,) = (tmp_path / "killed").glob("*/state.json")
     told = json.loads(state.read_bytes())
     assert (told["done"], "hashes" in told) == (6 * 4, False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from ranks import run_ranks
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from logitlab.heads import Classifier, create_head, list_heads
@@ -24,39 +24,31 @@ def build(name: str) -> Classifier:
     return Classifier(nn.Linear(5, 6), head)
 
 
-def batch() -> tuple[torch.Tensor, torch.Tensor]:
+def batch() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(2 * RANKS, 5, generator=generator)
     return images, torch.randint(4, (2 * RANKS,), generator=generator)
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=RANKS)
-    try:
-        for name in NAMES:
-            model = DistributedDataParallel(build(name))
-            images, target = (part.chunk(RANKS)[rank] for part in batch())
-            # Two forwards before one backward, as contrastive pairs and Siamese models have it.
-            (model(images, target) + model(2 * images, target)).backward()
-            if rank == 0:
-                gradients = {key: parameter.grad for key, parameter in model.module.named_parameters()}
-                torch.save(gradients, Path(folder, f"{name}.pt"))
-        torch.distributed.barrier()
-    finally:
-        torch.distributed.destroy_process_group()
+def gradients(rank: int) -> dict[str, dict[str, Tensor]]:
+    """Of each head and each of its parameters."""
+    found = {}
+    for name in NAMES:
+        model = DistributedDataParallel(build(name))
+        images, target = (part.chunk(RANKS)[rank] for part in batch())
+        # Two forwards before one backward, as contrastive pairs and Siamese models have it.
+        (model(images, target) + model(2 * images, target)).backward()
+        found[name] = {key: parameter.grad for key, parameter in model.module.named_parameters()}
+    return found
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
-def test_gradients_equal_those_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A fresh process must find this file under the name that pytest gave it.
-    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[len(__name__.split(".")) - 1])
-    torch.multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=RANKS)
+def test_gradients_equal_those_of_one_process() -> None:
+    together, _ = run_ranks(gradients, RANKS)
     for name in NAMES:
         model = build(name)
         images, target = batch()
         (model(images, target) + model(2 * images, target)).backward()
-        together = torch.load(tmp_path / f"{name}.pt", weights_only=True)
         for key, parameter in model.named_parameters():
-            torch.testing.assert_close(together[key], parameter.grad, rtol=1e-4, atol=1e-6, msg=f"{name} {key}")
+            torch.testing.assert_close(together[name][key], parameter.grad, rtol=1e-4, atol=1e-6, msg=f"{name} {key}")

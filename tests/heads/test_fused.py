@@ -8,12 +8,12 @@ import math
 import pickle
 import sys
 from collections.abc import Callable
-from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
 import torch
 import torch.utils.checkpoint
+from ranks import run_ranks
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.parallel import DistributedDataParallel
@@ -925,33 +925,24 @@ def images_and_target() -> tuple[Tensor, Tensor]:
     return torch.randn(2 * RANKS, 5, generator=generator), torch.randint(141, (2 * RANKS,), generator=generator)
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=RANKS)
-    try:
-        for name in DISTRIBUTED:
-            model = DistributedDataParallel(model_of(name))
-            images, target = (part.chunk(RANKS)[rank] for part in images_and_target())
-            (model(images, target) + model(2 * images, target)).backward()
-            if rank == 0:
-                gradients = {key: parameter.grad for key, parameter in model.module.named_parameters()}
-                torch.save(gradients, FilePath(folder, f"{name}.pt"))
-        torch.distributed.barrier()
-    finally:
-        torch.distributed.destroy_process_group()
+def gradients_of_ranks(rank: int) -> dict[str, dict[str, Tensor | None]]:
+    found = {}
+    for name in DISTRIBUTED:
+        model = DistributedDataParallel(model_of(name))
+        images, target = (part.chunk(RANKS)[rank] for part in images_and_target())
+        (model(images, target) + model(2 * images, target)).backward()
+        found[name] = {key: parameter.grad for key, parameter in model.module.named_parameters()}
+    return found
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
-def test_two_processes_give_the_gradients_of_one(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A fresh process must find this file under the name that pytest gave it.
-    monkeypatch.syspath_prepend(FilePath(__file__).resolve().parents[len(__name__.split(".")) - 1])
-    torch.multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=RANKS)
+def test_two_processes_give_the_gradients_of_one() -> None:
+    together, _ = run_ranks(gradients_of_ranks, RANKS)
     for name in DISTRIBUTED:
         model = model_of(name)
         images, target = images_and_target()
         assert model.head.path(model.backbone(images), target).fused
         (model(images, target) + model(2 * images, target)).backward()
-        together = torch.load(tmp_path / f"{name}.pt", weights_only=True)
         for key, parameter in model.named_parameters():
-            torch.testing.assert_close(together[key], parameter.grad, rtol=1e-4, atol=1e-6, msg=f"{name} {key}")
+            torch.testing.assert_close(together[name][key], parameter.grad, rtol=1e-4, atol=1e-6, msg=f"{name} {key}")

@@ -54,7 +54,7 @@ class RankError(RuntimeError):
         self.rank = rank
 
 
-def run_ranks(function: Callable[..., Any], world_size: int, *arguments: Any, timeout: float = 60.0) -> list[Any]:
+def run_ranks(function: Callable[..., Any], world_size: int, *arguments: Any, timeout: float = 120.0) -> list[Any]:
     """Call ``function(rank, *arguments)`` on every rank of a gloo group and return each rank's result.
 
     The processes stay for the next call with the same ``world_size``, with the same default group, one thread, and
@@ -112,7 +112,8 @@ class RankProcesses:
             start(process)
             # Otherwise nobody would see the end of a rank that dies.
             theirs.close()
-        self._answers(60.0)
+        # The first start of all is that of the server, which takes long where the machine is busy.
+        self._answers(300.0)
 
     def __enter__(self) -> RankProcesses:
         return self
@@ -120,7 +121,7 @@ class RankProcesses:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def run(self, function: Callable[..., Any], *arguments: Any, timeout: float = 60.0) -> list[Any]:
+    def run(self, function: Callable[..., Any], *arguments: Any, timeout: float = 120.0) -> list[Any]:
         """As ``run_ranks``."""
         if self.closed:
             raise RuntimeError("These ranks have ended. Start others.")
@@ -199,9 +200,10 @@ _LIVING: dict[int, RankProcesses] = {}
 
 
 @atexit.register
-def _end() -> None:
-    for processes in _LIVING.values():
-        processes.close()
+def end_ranks() -> None:
+    """End those that ``run_ranks`` started; coverage is asked for what they measured before the last test has ended."""
+    while _LIVING:
+        _LIVING.popitem()[1].close()
 
 
 def _serve(rank: int, world_size: int, folder: str, parent: Connection, environment: dict[str, str]) -> None:

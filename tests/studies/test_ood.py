@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from preloaded import ForkedWorkers
 
 from logitlab.config.errors import ConfigurationError
 from logitlab.records import OOD_MEASURES, OodRecord, Store, write_ood
@@ -100,7 +101,8 @@ def test_a_trial_that_is_trained_again_is_measured_again(train, tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_measure_like_this_process(train, tmp_path, diary):
+def test_workers_measure_like_this_process(train, tmp_path, diary, monkeypatch):
+    monkeypatch.setattr("logitlab.studies.workers.multiprocessing", ForkedWorkers())
     train(ood=["none"], seeds=1)
     diary.events.clear()
     beside = train(executor="process", workers=1, ood=["noise"], seeds=2)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import time
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+from preloaded import Python, run_python, server, start
 from torch import nn
 
 from logitlab.cli.main import main
@@ -99,15 +99,15 @@ def fail_alone(rank: int, port: int, folder: str) -> None:
 
 
 def reach_this_file(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Let a fresh process find this file under the name that pytest gave it; return a free port."""
+    """Let another process find this file under the name that pytest gave it; return a free port."""
     monkeypatch.syspath_prepend(Path(__file__).resolve().parents[len(__name__.split(".")) - 1])
+    return free_port()
+
+
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         return int(free.getsockname()[1])
-
-
-def start(work, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.multiprocessing.spawn(work, args=(reach_this_file(monkeypatch), str(folder)), nprocs=2)
 
 
 def assert_close(found, expected, what: str) -> None:
@@ -121,7 +121,9 @@ def numbers(history) -> torch.Tensor:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path, monkeypatch):
-    start(train_all, tmp_path, monkeypatch)
+    method = server().get_start_method()
+    arguments = (reach_this_file(monkeypatch), str(tmp_path))
+    torch.multiprocessing.start_processes(train_all, arguments, nprocs=2, start_method=method)
     for case in CASES:
         alone = train(case)
         found = [torch.load(tmp_path / f"{case}.{rank}.pt", weights_only=True) for rank in range(2)]
@@ -141,10 +143,9 @@ def test_two_processes_train_as_one(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_process_that_dies_is_noticed(tmp_path, monkeypatch):
     port = reach_this_file(monkeypatch)
-    context = torch.multiprocessing.get_context("spawn")
-    processes = [context.Process(target=fail_alone, args=(rank, port, str(tmp_path))) for rank in range(2)]
+    processes = [server().Process(target=fail_alone, args=(rank, port, str(tmp_path))) for rank in range(2)]
     for process in processes:
-        process.start()
+        start(process)
     for process in processes:
         process.join(60)
     # Nobody ended the survivor: it noticed by itself, and long before its patience was at an end.
@@ -190,16 +191,31 @@ def test_compare_refuses_torchrun(launched, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
+def as_torchrun_does(*command: str) -> tuple[str, str]:
+    """Run a command twice at once, with the environment of torchrun, which starts two fresh Pythons for seconds."""
+    environment = {**os.environ, **LAUNCHED, "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    with ExitStack() as stack:
+        ranks = [
+            stack.enter_context(Python(*command, env=environment | {"RANK": rank, "LOCAL_RANK": rank})) for rank in "01"
+        ]
+        outputs, errors = zip(*(rank.communicate(240) for rank in ranks))
+        assert [rank.returncode for rank in ranks] == [0, 0], errors
+    return b"".join(outputs).decode(), b"".join(errors).decode()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", [[], ["--freeze-backbone"]])
 def test_torchrun_leaves_one_record_and_one_answer(tmp_path, frozen):
     command = ["-m", "logitlab", "train", "digits", "--head", "cosine_ls", "--backbone", "mlp", "--epochs", "2"]
     options = ["--train-limit", "101", "--device", "cpu", "--out", str(tmp_path), *frozen]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*torchrun, *command, *options], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("miss_ap ") == done.stdout.count("Took ") == 1
-    assert done.stderr.count("[1/1] cosine_ls") == 1
+    if frozen:
+        output, errors = as_torchrun_does(*command, *options)
+    else:
+        done = run_python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command, *options)
+        assert done.returncode == 0, done.stderr
+        output, errors = done.stdout, done.stderr
+    assert output.count("miss_ap ") == output.count("Took ") == 1
+    assert errors.count("[1/1] cosine_ls") == 1
     (identity,) = Store(tmp_path).identities()
     record = Store(tmp_path).record(identity)
     assert record["provenance"]["processes"] == 2
@@ -213,9 +229,6 @@ def test_torchrun_leaves_one_record_and_one_answer(tmp_path, frozen):
         "record.json",
     ]
     load_checkpoint(tmp_path / "trials" / identity)
-    if frozen:  # once is enough: starting two processes takes most of the time
-        return
     # The same command finds it done.
-    again = subprocess.run([*torchrun, *command, *options], capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0, again.stderr
+    as_torchrun_does(*command, *options)
     assert Store(tmp_path).record(identity) == record

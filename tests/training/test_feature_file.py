@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import timm
 import torch
+from preloaded import run_python
 
 from logitlab.config.errors import ConfigurationError, RecordError
 from logitlab.config.trial import ComponentConfig
@@ -175,8 +174,8 @@ def test_a_pass_that_is_killed_again_and_again_keeps_one_leftover(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     for kill, leftovers in (("yes", 1), ("yes", 1), ("", 0)):
-        ended = subprocess.run([sys.executable, script, tmp_path / "study", kill], check=False)
-        assert ended.returncode == (-signal.SIGKILL if kill else 0)
+        ended = run_python(script, tmp_path / "study", kill)
+        assert ended.returncode == (-signal.SIGKILL if kill else 0), ended.stderr
         assert len(list((tmp_path / "study" / "features").glob(".*.tmp"))) == leftovers
 
 

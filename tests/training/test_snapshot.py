@@ -2,13 +2,12 @@
 
 import os
 import random
-import subprocess
-import sys
 import warnings
 
 import numpy
 import pytest
 import torch
+from preloaded import run_python
 from torch import nn
 
 from logitlab.config.training import TrainingConfig
@@ -46,9 +45,7 @@ RECIPES = {
 
 
 def kill_after_three_epochs(trial, root):
-    command = [sys.executable, "-c", RUN_UNTIL_KILLED, trial.model_dump_json(), str(root)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    process = run_python("-c", RUN_UNTIL_KILLED, trial.model_dump_json(), root)
     assert process.returncode == -9, process.stderr
 
 
@@ -239,8 +236,8 @@ print(len(run.history), *{str(entry.message) for entry in caught}, sep=chr(10))
 @pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
 def test_a_disk_that_fills_up_in_the_middle_of_a_snapshot(tmp_path):
     """The fault passes through torch's own writer, which has other words for it."""
-    command = [sys.executable, "-c", LIMITED, str(tmp_path / "trial" / "snapshot.pt")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run_python("-c", LIMITED, tmp_path / "trial" / "snapshot.pt")
+    assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "2",
         "Cannot keep a snapshot in 'trial': File too large. Training goes on; if it is killed, it begins anew.",

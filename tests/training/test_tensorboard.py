@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from preloaded import ForkedWorkers
 
 from logitlab.cli.main import main
 from logitlab.config.errors import ConfigurationError
@@ -89,7 +90,8 @@ def test_the_commands_say_it_in_one_line(tmp_path, no_tensorboard, capsys, comma
 
 
 @pytest.mark.slow
-def test_workers_log_as_well(tmp_path):
+def test_workers_log_as_well(tmp_path, monkeypatch):
+    monkeypatch.setattr("logitlab.studies.workers.multiprocessing", ForkedWorkers())
     options = {"heads": ["softmax", "cosine"], "backbone": "mlp", "seeds": 1, "epochs": 2, "train_limit": 60}
     options |= {"ood": ["none"], "report": False}
     comparison = compare("digits", **options, out=tmp_path, executor="process", workers=1, tensorboard=True)
