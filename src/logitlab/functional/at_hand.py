@@ -64,7 +64,7 @@ def operators_may_have(*tensors: Tensor | None) -> bool:
     >>> operators_may_have(torch.zeros(1), None), operators_may_have(torch.zeros(1, device="meta"))
     (True, False)
     """
-    if torch.compiler.is_exporting() or forward_ad._current_level >= 0:
+    if _exporting() or forward_ad._current_level >= 0:
         return False
     if torch.compiler.is_compiling():  # where a tensor cannot be asked what wraps it
         return not _inside_transform()
@@ -73,6 +73,12 @@ def operators_may_have(*tensors: Tensor | None) -> bool:
         for tensor in tensors
         if tensor is not None
     )
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # a graph is exported, or it is not
+def _exporting() -> bool:
+    """``torch.compiler.is_exporting()``, as it is: the compiler of torch 2.11 itself takes it for True."""
+    return torch.compiler.is_exporting()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # the compiler guards the stack of transforms itself

@@ -76,7 +76,8 @@ class RunningMean(nn.Module):
         number = counts.sum().to(kappa.dtype)
         # Not a product: what does not count may be NaN.
         batch_mean = torch.where(counts, kappa, 0.0).sum() / number.clamp_min(1)
-        self.value.lerp_(batch_mean, self.momentum * number.clamp_max(1))
+        # Through a view: torch.compile of 2.11 loses what is done in place to a float64 buffer without dimensions.
+        self.value.view(1).lerp_(batch_mean.view(1), (self.momentum * number.clamp_max(1)).view(1))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = self.value

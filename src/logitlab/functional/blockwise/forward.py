@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..golden_section import golden_section
 from ..least_squares.search import Chosen, candidate_tensor
-from ..normalization import length, normalize
+from ..normalization import length
 from ..rival_terms import Classifier, KappaSearch, RivalTerms
 from .ranks import Ranks
 from .scores import Rows, Scores, inverse_lengths, keep_scores, product_dtype, rows_of_features
@@ -163,7 +163,8 @@ def _search(
     place = column.clamp_min(0)
     # As they are stored, which is half as much in bfloat16.
     own = ranks.deal(scores.weight.index_select(0, place), placement.owner, "the weights of the targets")
-    target_rows = normalize(own.to(unit_rows.dtype))
+    own = own.to(unit_rows.dtype)
+    target_rows = own * inverse_lengths(own, own.dtype).unsqueeze(1)
     home = Home(unit_rows, target_rows, proposal.target_score)
     found = search(plain, column, proposal, home, candidates, ranks)
     chosen = Chosen(found.kappa, found.certified, "certified")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from logitlab.config.errors import InputError, ParameterError
 from logitlab.config.parameters import Range
-from logitlab.functional import Reduction, autocast_off, is_soft, reduce_loss, sample_weight
+from logitlab.functional import Reduction, autocast_off, is_soft
 from logitlab.functional.blockwise import (
     Placement,
     Ranks,
@@ -20,8 +20,6 @@ from logitlab.functional.blockwise import (
     blockwise_rival_terms,
     plain_split_terms,
     scale_gradient,
-    sum_of_all,
-    total_loss,
 )
 from logitlab.functional.precision import at_least_float32
 from logitlab.functional.targets import look_at_target
@@ -36,8 +34,10 @@ from .classes import ClassRange, draw_classes, place_targets
 from .dense import ShardedState
 from .inference import ShardedInference, fill
 from .initialization import draw_rows
+from .parts import margin_of, temperature_of
+from .reduction import reduce_over_ranks
 from .scale import Scale, choose_scale, of_all
-from .support import find_obstacles
+from .support import find_obstacles, temperature_obstacle
 
 _SHARE = Range(0, 1, low_included=False)
 
@@ -151,23 +151,9 @@ class ShardedHead(ShardedState, ShardedInference):
             self.bias = nn.Parameter(torch.zeros(len(self.classes), device=device, dtype=dtype))
         weights = class_weight_tensor(head._arguments["class_weight"])
         self.register_buffer("class_weight", None if weights is None else weights.to(device))
-        self.temperature: Temperature | None = None
-        if head.temperature is not None:
-            temperature = head.temperature.fresh() if meta else copy.deepcopy(head.temperature)
-            temperature.attach(self.num_classes)
-            self.temperature = temperature.to(self.weight.device, at_least_float32(self.weight))
-        self.margin: Margin | None = None
-        if head.margin is not None:
-            # A margin without a state is its own fresh one.
-            margin = copy.deepcopy(head.margin.fresh() if meta else head.margin)
-            if any(buffer.is_meta for buffer in margin.buffers()):
-                margin.to_empty(device=self.weight.device)
-                for part in margin.modules():
-                    if hasattr(part, "reset_parameters"):
-                        part.reset_parameters()
-            margin.attach(self.num_classes)
-            self.margin = margin.to(self.weight.device)
-            follow_optimizer(self)
+        self.temperature: Temperature | None = temperature_of(head, self.weight)
+        self.margin: Margin | None = margin_of(head, self.weight)
+        follow_optimizer(self)
         if meta:
             self.reset_parameters()
         else:
@@ -227,10 +213,28 @@ class ShardedHead(ShardedState, ShardedInference):
         check_features(features, self.in_features)
         self.ranks.begin()
         with autocast_off(features.device):
+            features = self._drop(features)
             if target is None:
-                return self.logits(features, kappa=kappa)
+                return self._logits(features, kappa)
             loss = self._loss(features, target, kappa, reduction)
-            return (loss, self.logits(features, kappa=kappa)) if return_logits else loss
+            return (loss, self._logits(features, kappa)) if return_logits else loss
+
+    def set_temperature(self, temperature: Temperature) -> None:
+        """Replace the temperature; see ``Head.set_temperature``.
+
+        Args:
+            temperature: of cosines, of the same kind and state on every rank.
+
+        Raises:
+            ParameterError: it does not suit the head, or cannot choose κ where the classes are split.
+        """
+        template = self._meta_head(self.num_classes)
+        template.set_temperature(copy.deepcopy(temperature))
+        faults = temperature_obstacle(temperature)
+        if faults:
+            raise ParameterError(faults)
+        temperature.attach(self.num_classes)
+        self.temperature = temperature.to(self.weight.device, at_least_float32(self.weight)).train(self.training)
 
     def for_classes(self, num_classes: int) -> ShardedHead:
         """A fresh head of the same kind, temperature and group for another number of classes; every rank must ask.
@@ -272,7 +276,7 @@ class ShardedHead(ShardedState, ShardedInference):
         target, all_count = look_at_target(target, shape, self.ignore_index)
         safe = target if all_count else torch.where(target == self.ignore_index, 0, target)
         factor = self.ranks.size if self.data_parallel else 1
-        rows = scale_gradient(self._drop(features).reshape(-1, self.in_features), factor)
+        rows = scale_gradient(features.reshape(-1, self.in_features), factor)
         classes, number = safe.reshape(-1), batch.numel()
         rows, filled = self._fill_up(rows, classes)
         placement = place_targets(self.ranks.gather(filled, "targets"), self.ranks, self.num_classes)
@@ -303,7 +307,7 @@ class ShardedHead(ShardedState, ShardedInference):
         if bias is not None:
             logits = logits + bias_of_targets(bias, drawn, self.ranks)
         gap = (terms.rivals - logits)[:number].view(batch)
-        return self._reduce(gap, target, all_count, reduction)
+        return reduce_over_ranks(self, gap, target, all_count, reduction)
 
     def _scale(
         self,
@@ -322,36 +326,6 @@ class ShardedHead(ShardedState, ShardedInference):
         like = rows.new_empty(0, dtype=at_least_float32(rows, self.weight))
         kappa = read_kappa(override, batch, like)
         return Scale(fill(kappa.reshape(-1), len(rows), 1.0) if kappa.ndim else kappa)
-
-    def _reduce(self, gap: Tensor, target: Tensor, all_count: bool, reduction: Reduction) -> Tensor:
-        """The loss of all ranks; each differentiates its own part of it."""
-        reduce_loss(gap.detach(), target, reduction)  # refuses an unknown reduction
-        penalty = None
-        if self.weight_penalty:
-            square = self.weight.to(at_least_float32(self.weight)).square().sum()
-            coefficient = 0.5 * self.weight_penalty / self.loss_scale
-            penalty = coefficient * sum_of_all(square, self.ranks, "the length of the weight")
-        loss = self.loss_function.from_gap(
-            gap,
-            target,
-            all_count,
-            reduction="none",
-            class_weight=self.class_weight,
-            ignore_index=self.ignore_index,
-            penalty=penalty,
-        )
-        loss = loss if self.loss_scale == 1 else self.loss_scale * loss
-        if reduction == "none":
-            return loss
-        part = loss.sum()
-        if reduction == "mean":
-            counts = target != self.ignore_index
-            counted = counts.to(gap.dtype)
-            if self.class_weight is not None:
-                counted = counted * sample_weight(torch.where(counts, target, 0), self.class_weight.to(gap.dtype))
-            divisor = self.ranks.sum(counted.sum(), "the number of samples")
-            part = part / torch.where(divisor > 0, divisor, torch.ones_like(divisor))
-        return total_loss(part, self.ranks, "the loss")
 
     def _drop(self, features: Tensor) -> Tensor:
         """Features after dropout in training; in bfloat16 they stay beside a weight of it, for the products' sake."""

@@ -68,6 +68,12 @@ class ShardedInference(nn.Module):
             features: ``[..., D]``.
             kappa: use this κ instead of the temperature's.
         """
+        self.ranks.begin()
+        return self._logits(features, kappa)
+
+    @torch.no_grad()
+    def _logits(self, features: Tensor, kappa: float | Tensor | None) -> Tensor:
+        """``logits``, counted with what went before."""
         batch, rows, number = self._rows(features)
         with autocast_off(features.device):
             scale = self._inference_kappa(rows, kappa, batch, number)
