@@ -93,6 +93,8 @@ def one_rank(rank: int, ranks: int) -> list[Measured]:
         features = torch.randn(ROWS, FEATURES, generator=generator).to(case.dtype).requires_grad_()
         patched = mock.patch.object(forward, "keep_scores", return_value=case.keep)
         blind = [mock.patch.object(module, "values_at_hand", return_value=False) for module in (search, exchanging)]
+        # As large as a batch would be there.
+        blind.append(mock.patch.object(search, "EXHAUSTIVE", 0))
         in_place: dict[Any, Any] = {torch.ops.aten.addmm_: _operations}
         with patched, FlopCounterMode(display=False, custom_mapping=in_place) as counter:
             if not case.looks:
@@ -103,7 +105,7 @@ def one_rank(rank: int, ranks: int) -> list[Measured]:
             finally:
                 mock.patch.stopall()
         traffic = [(each.what, each.operation, each.elements, each.bytes) for each in head.traffic]
-        found.append(Measured(case.name, traffic, counter.get_total_flops(), owned, len(head.classes)))
+        found.append(Measured(case.name, traffic, counter.get_total_flops(), owned, head.classes.number))
     return found
 
 
@@ -125,6 +127,7 @@ def peaks_of_one_rank(rank: int, ranks: int) -> list[int]:
         with (
             mock.patch.object(search, "values_at_hand", return_value=False),
             mock.patch.object(exchanging, "values_at_hand", return_value=False),
+            mock.patch.object(search, "EXHAUSTIVE", 0),
             torch.profiler.profile(activities=cpu, profile_memory=True) as profile,
         ):
             head(features, target).backward()

@@ -73,7 +73,7 @@ def exchanges(setting: Setting, looked: Looked | None = None) -> list[Exchange]:
         setting: the step.
         looked: what was read on the way; None for a GPU.
     """
-    found = [] if looked is None else [Exchange("the number of samples", "all_reduce", 0, 8, once=1)]
+    found = [] if looked is None else [Exchange("the number of samples", "all_reduce", 0, 8, once=4)]
     found.append(Exchange("targets", "all_gather", 1, 8))
     found.append(Exchange("features", "all_gather", setting.features, setting.operand))
     if setting.operand < 4:

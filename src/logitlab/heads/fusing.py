@@ -199,6 +199,9 @@ def fused_loss(
     if bias is not None:
         target_logits = target_logits + bias.index_select(0, classes)
     gap = (terms.rivals - target_logits).view(batch)
+    if gap.is_cuda:
+        # Labels are not checked there; the plain way ends the process at one that is out of range.
+        gap = torch.where((safe >= 0) & (safe < head.num_classes), gap, torch.nan)
     penalty = None
     if head.weight_penalty:
         # The loss is scaled as a whole below; the penalty on the weight is not meant to be.

@@ -265,6 +265,25 @@ def far_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: values are not at hand."""
     for module in (search_module, ranks_module):
         monkeypatch.setattr(module, "values_at_hand", lambda tensor: False)
+    # Batches as small as these are exhausted; what is tested here serves larger ones.
+    monkeypatch.setattr(search_module, "EXHAUSTIVE", 0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE, HALF])
+def test_a_small_batch_is_exact_without_a_look(
+    family: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "values_at_hand", lambda tensor: False)
+    monkeypatch.setattr(ranks_module, "values_at_hand", lambda tensor: False)
+    for shape in ((1, 2, 2), (64, 23, 8), (64, 100, 64), (32, 1000, 48)):
+        features, weight, target = make_family(family, *shape)
+        x, w = features.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
+        with NoLook():
+            terms, chosen = find(x, w, target)
+            torch.autograd.grad(terms.rivals.sum() - terms.target_score.sum(), (x, w))
+        assert chosen.certified.all()
+        assert regret(x, w, chosen.kappa) <= (REGRET if dtype != HALF else 5 * REGRET)
 
 
 def proposed(features: Tensor, weight: Tensor, target: Tensor, monkeypatch: pytest.MonkeyPatch) -> Tensor:

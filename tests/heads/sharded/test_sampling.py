@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from logitlab.functional import projection_energy
 from logitlab.functional.blockwise import Ranks
 from logitlab.heads import Head, ShardedHead, create_head
-from logitlab.heads.sharded import head as head_module
+from logitlab.heads.sharded import loss as loss_module
 from logitlab.heads.sharded.classes import ClassRange, draw_classes, owner_of, place_targets
 
 needs_ranks = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
@@ -46,7 +46,7 @@ def test_every_class_has_one_owner(size: int, num_classes: int) -> None:
     ranges = [ClassRange.of(rank, size, num_classes) for rank in range(size)]
     assert [start for start, _ in ranges[1:]] == [end for _, end in ranges[:-1]]
     assert (ranges[0].start, ranges[-1].end) == (0, num_classes)
-    lengths = [len(part) for part in ranges]
+    lengths = [part.number for part in ranges]
     assert max(lengths) - min(lengths) <= 1
     classes = torch.arange(-1, num_classes)
     owner = owner_of(classes, size, num_classes)
@@ -69,16 +69,16 @@ def test_the_targets_are_drawn_before_any_other(share: float, size: int) -> None
             ranks = Member(rank, size)
             placement = place_targets(target, ranks, C)
             here = ClassRange.of(rank, size, C)
-            drawn, among = draw_classes(placement, len(here), share, ranks)
+            drawn, among = draw_classes(placement, here.number, share, ranks)
             numbers = [
-                min(len(part), max(round(share * len(part)), 6))
+                min(part.number, max(round(share * part.number), 6))
                 for part in (ClassRange.of(other, size, C) for other in range(size))
             ]
             assert len(drawn) == numbers[rank]
             assert among.num_classes == sum(numbers)
             assert (drawn.diff() > 0).all()
             assert int(drawn[0]) >= 0
-            assert int(drawn[-1]) < len(here)
+            assert int(drawn[-1]) < here.number
             mine = (target >= here.start) & (target < here.end)
             assert torch.equal(drawn[among.column[mine]] + here.start, target[mine])
             assert (among.column[~mine] == -1).all()
@@ -106,7 +106,7 @@ def sampled(rank: int, head: Head, batch: Batch, share: float) -> tuple[Any, Ten
         drawn.append(found[0])
         return found
 
-    head_module.draw_classes = listen  # type: ignore[assignment]
+    loss_module.draw_classes = listen  # type: ignore[assignment]
     try:
         torch.manual_seed(rank + 5)
         split = ShardedHead(head, sample_share=share)
@@ -114,7 +114,7 @@ def sampled(rank: int, head: Head, batch: Batch, share: float) -> tuple[Any, Ten
         if found.chosen is not None:
             found = found._replace(chosen=found.chosen[: batch.sizes[rank]])
     finally:
-        head_module.draw_classes = draw_classes
+        loss_module.draw_classes = draw_classes
     return found, drawn[0] + split.classes.start if drawn else None
 
 
@@ -138,7 +138,7 @@ def test_the_loss_is_that_of_the_classes_drawn(name: str, sizes: tuple[int, ...]
     drawn = torch.cat([part for _, part in found])
     # Rows that fill up a batch count as samples here.
     assert len(drawn) == sum(
-        min(len(r), max(round(0.4 * len(r)), max(sizes) * len(sizes)))
+        min(r.number, max(round(0.4 * r.number), max(sizes) * len(sizes)))
         for r in (ClassRange.of(rank, len(sizes), C) for rank in range(len(sizes)))
     )
     few = create_head(name, D, len(drawn), dtype=DOUBLE, **HEADS[name], weight_penalty=0.0)
@@ -184,7 +184,7 @@ def test_all_classes_where_the_samples_are_many() -> None:
     dense = step(head, batch.features, batch.target)
     for found, drawn in run_ranks(sampled, 2, head, batch, 0.01):
         assert drawn is not None
-        assert len(drawn) == len(ClassRange.of(0, 2, C)) - int(drawn[0] > 0)
+        assert len(drawn) == ClassRange.of(0, 2, C).number - int(drawn[0] > 0)
         assert far(found.loss, dense.loss) <= 1e-9
 
 

@@ -69,7 +69,11 @@ def test_a_step_of_a_fixed_temperature(ranks: int, number: int) -> None:
     every = ranks * number
     for found in steps("cosine", ranks, number, kappa=20.0, bias=False):
         assert found == {
-            "the number of samples": ("all_reduce", 2, found["the number of samples"][2]),  # of rows, and that count
+            "the number of samples": (
+                "all_reduce",
+                5,
+                found["the number of samples"][2],
+            ),
             "targets": ("all_gather", number, 8),
             "features": ("all_gather", number * D, 4),
             "the sums over the rivals": ("all_to_all", every * 3, 4),
@@ -85,7 +89,7 @@ def test_a_step_of_least_squares_where_bounds_decide(ranks: int, number: int) ->
     parameters = {"candidates": [0.5, 60.0]}
     for rank, found in enumerate(steps("cosine_ls", ranks, number, 0.01, **parameters)):
         assert found == {
-            "the number of samples": ("all_reduce", 2, found["the number of samples"][2]),
+            "the number of samples": ("all_reduce", 5, found["the number of samples"][2]),
             "targets": ("all_gather", number, 8),
             "features": ("all_gather", number * D, 4),
             "the power sums": ("all_to_all", every * (2 + 3 * LEVELS), 4),

@@ -75,7 +75,11 @@ def blockwise_rival_terms(
     (tensor([0.]), tensor([1.]))
     """
     ranks = Ranks() if ranks is None else ranks
-    placement = target if isinstance(target, Placement) else Placement(target, torch.zeros_like(target), len(weight))
+    if isinstance(target, Placement):
+        placement = target
+    else:
+        owner = torch.where((target >= 0) & (target < len(weight)), 0, -1)
+        placement = Placement(target, owner, len(weight))
     with autocast_off(features.device):
         *terms, kappa_star, certified, method = _BlockwiseTerms.apply(
             features, weight, kappa, bias, placement, classifier, search, refine, ranks
@@ -113,7 +117,7 @@ class _BlockwiseTerms(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        features, weight, kappa, bias, *products = ctx.saved_tensors
+        features, weight, kappa, bias, operand, *products = ctx.saved_tensors
         upstream = RivalTerms(*gradients[:3])
         wanted = Wanted(*ctx.needs_input_grad[:4])
         with autocast_off(features.device):
@@ -125,7 +129,7 @@ class _BlockwiseTerms(torch.autograd.Function):
                     )
                 found = _by_formula(features, weight, kappa, bias, ctx.placement.column, ctx.classifier, upstream)
                 return (*(part if asked else None for part, asked in zip(found, wanted)), *(None,) * 5)
-            ctx.kept.scores.restore(products)
+            ctx.kept.scores.restore(weight, operand, products)
             result = backward_terms(
                 weight, kappa, ctx.placement, ctx.classifier, ctx.terms, ctx.kept, upstream, wanted, ctx.ranks
             )

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from logitlab.config.errors import RankError
+from logitlab.config.errors import ParameterError, RankError
 
 from ..at_hand import values_at_hand
 
@@ -40,6 +40,9 @@ class Ranks:
     Args:
         group: of torch.distributed, or None.
 
+    Raises:
+        ParameterError: this process is no member of the group.
+
     Attributes:
         rank: of this process, from 0.
         size: how many there are.
@@ -49,6 +52,8 @@ class Ranks:
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
         self.group = group
         self.rank = 0 if group is None else dist.get_rank(group)
+        if self.rank < 0:
+            raise ParameterError("This process is no member of the group that was given. Only its ranks may use it.")
         self.size = 1 if group is None else dist.get_world_size(group)
         self.traffic: list[Traffic] = []
 
@@ -181,6 +186,8 @@ class Ranks:
         self.traffic.append(Traffic(what, operation, sent.numel(), sent.numel() * sent.element_size()))
         try:
             yield
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as fault:
             # What gloo and NCCL raise where a peer has died, or has not answered within the timeout of the group.
             raise RankError(

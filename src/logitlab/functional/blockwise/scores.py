@@ -149,19 +149,26 @@ class Scores:
         return other
 
     def release(self) -> list[Tensor]:
-        """Give up the kept products, for ``restore`` to take again."""
+        """Give up all that is large but the weight, for ``restore`` to take again."""
         kept = [] if self._kept is None else list(self._kept.values())
+        operand = self.rows.operand
         if self._kept is not None:
             self._kept = {}
-        return kept
+        self._buffer = None
+        self.rows = Rows(operand.new_empty(0), self.rows.scale)
+        self.weight = self.weight.new_empty(0)
+        return [operand, *kept]
 
-    def restore(self, products: Sequence[Tensor]) -> None:
-        """Take the products of ``release`` again."""
+    def restore(self, weight: Tensor, operand: Tensor, products: Sequence[Tensor]) -> None:
+        """Take again what ``release`` gave, and the weight."""
+        self.weight, self.rows = weight, Rows(operand, self.rows.scale)
         if self._kept is not None:
             self._kept = dict(zip(range(0, len(self), self.size), products))
 
     def scratch(self, block: Block) -> Tensor:
         """Memory for a block of coefficients in the dtype of the products; the next call gives the same."""
+        if block.product.numel() > self.rows.operand.shape[0] * min(self.size, len(self)):
+            return torch.empty_like(block.product, dtype=self.rows.operand.dtype)
         if self._buffer is None:
             operand = self.rows.operand
             self._buffer = operand.new_empty(operand.shape[0] * min(self.size, len(self)))
@@ -170,6 +177,9 @@ class Scores:
     def _product(self, start: int, operand: Tensor, weight: Tensor, rows: Tensor | None) -> Tensor:
         if self._kept is not None and start in self._kept:
             return self._kept[start] if rows is None else self._kept[start][rows]
+        if rows is not None and len(rows) > self.rows.operand.shape[0]:
+            # Samples more than once: their products are the same.
+            return multiply(self.rows.operand, weight.t(), self.dtype)[rows]
         product = multiply(operand, weight.t(), self.dtype)
         if self._kept is not None and rows is None:
             self._kept[start] = product

@@ -7,9 +7,10 @@ Each rank sums over its classes for the samples of all; each decides for its own
   q = b·x̃ the bound holds for (b - q x̃)/‖b - q x̃‖, whose sums follow from those of b and of the cosines. A
   reconstruction by products of bfloat16 is off by some δ, and its energy by about ‖δ‖; its own projection, however, by
   ‖δ‖²/2 only, since b then misses the true direction by an angle of the order of ‖δ‖. So the projection decides.
-- Where values must not be looked at, every sample gets its projection, at its ``_SLOTS`` most promising candidates, and
-  ``_ROUNDS`` times as many reconstructions as an eighth of the samples. What is undecided then keeps the best that was
-  found and is not ``certified``.
+- Where values must not be looked at and the batch is small, every candidate is reconstructed, which is exact. In a
+  large one every sample gets its projection, at its ``_SLOTS`` most promising candidates, and ``_ROUNDS`` times as many
+  reconstructions as an eighth of the samples. What is undecided then keeps the best that was found and is not
+  ``certified``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from .turns import Nearest, gather_home, merge_nearest, project, rebuild, sum_po
 _SLOTS = 4
 _ROUNDS = 2
 _SHARE_TRIED = 8
+
+#: Up to so many numbers in the reconstructions of all candidates, or in their coefficients, all are made: 256 MB.
+EXHAUSTIVE = 2**26
 
 
 class Home(NamedTuple):
@@ -74,12 +78,14 @@ class Proposal(NamedTuple):
         bound: a number below the energy of each candidate, ``[n, Q]``.
         reference: the largest cosine of a rival, ``[n]``.
         target_score: z_y, ``[n]``.
+        num_classes: of all ranks.
     """
 
     surrogate: Surrogate
     bound: Tensor
     reference: Tensor
     target_score: Tensor
+    num_classes: int
 
 
 def propose(scores: Scores, column: Tensor, candidates: Tensor, num_classes: int, ranks: Ranks) -> Proposal:
@@ -99,7 +105,23 @@ def propose(scores: Scores, column: Tensor, candidates: Tensor, num_classes: int
     target_score = every[:, 1].sum(dim=0)
     reference = sums.reference.to(scores.dtype)
     alone = torch.stack([sums.reference, target_score.double()], dim=1)
-    return Proposal(Surrogate(sums, alone), energy_bound(sums, alone, candidates), reference, target_score)
+    bound = energy_bound(sums, alone, candidates)
+    return Proposal(Surrogate(sums, alone), bound, reference, target_score, num_classes)
+
+
+def is_small(num_samples: int, num_classes: int, num_features: int, num_candidates: int) -> bool:
+    """Whether all candidates are reconstructed where values must not be looked at.
+
+    Args:
+        num_samples: N, of all ranks.
+        num_classes: the most that one rank has.
+        num_features: D.
+        num_candidates: Q.
+
+    >>> is_small(256, 10_000, 512, 20), is_small(512, 93_431, 512, 20)
+    (True, False)
+    """
+    return num_candidates * num_samples * max(num_classes, num_features) <= EXHAUSTIVE
 
 
 def search(scores: Scores, column: Tensor, proposal: Proposal, home: Home, candidates: Tensor, ranks: Ranks) -> Found:
@@ -114,6 +136,9 @@ def search(scores: Scores, column: Tensor, proposal: Proposal, home: Home, candi
         ranks: that share the classes.
     """
     at_hand = values_at_hand(column)
+    most = -(-proposal.num_classes // ranks.size)  # the same on every rank
+    if not at_hand and is_small(len(column), most, home.unit_rows.shape[1], len(candidates)):
+        return _exhaustive(scores, column, proposal, home, candidates, ranks)
     index = proposal.surrogate.energy(candidates).argmin(dim=1)
     every_kappa, reference = gather_home(ranks, "κ and the largest cosine", candidates[index], proposal.reference)
     total, combination = _home_sums(
@@ -138,6 +163,28 @@ def search(scores: Scores, column: Tensor, proposal: Proposal, home: Home, candi
         _try_another(state, everything, at_hand)
     mean_weight = state.combination / state.total.unsqueeze(1)
     return Found(candidates[state.index], certified, proposal.reference, state.total, mean_weight)
+
+
+def _exhaustive(
+    scores: Scores, column: Tensor, proposal: Proposal, home: Home, candidates: Tensor, ranks: Ranks
+) -> Found:
+    """``search`` by the reconstructions of all candidates at once: the formula as it stands."""
+    number, count = len(proposal.reference), len(candidates)
+    (reference,) = gather_home(ranks, "the largest cosine", proposal.reference)
+    # Each row as many times as there are candidates; those of a rank stay together.
+    rows = torch.arange(len(column), device=column.device).repeat_interleave(count)
+    every_kappa = candidates.repeat(len(column))
+    parts = rebuild(scores, column[rows], every_kappa, reference[rows], rows, careful=True)
+    total, combination = _home_sums(ranks, "the reconstructions", *parts)
+    own = torch.arange(number, device=column.device).repeat_interleave(count)
+    repeated = Home(*(part[own] for part in home))
+    rebuilt = _with_target(repeated, candidates.repeat(number), proposal.reference[own], total, combination)
+    index = _energy(repeated.unit_rows, rebuilt).view(number, count).argmin(dim=1)
+    best = torch.arange(number, device=column.device) * count + index
+    total, combination = total[best], combination[best]
+    certified = torch.ones_like(index, dtype=torch.bool)
+    mean_weight = combination / total.unsqueeze(1)
+    return Found(candidates[index], certified, proposal.reference, total, mean_weight)
 
 
 class _Everything(NamedTuple):

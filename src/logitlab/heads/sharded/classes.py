@@ -33,7 +33,8 @@ class ClassRange(NamedTuple):
         start = rank * each + min(rank, more)
         return cls(start, start + each + (rank < more))
 
-    def __len__(self) -> int:
+    @property
+    def number(self) -> int:
         """How many classes they are."""
         return self.end - self.start
 
@@ -86,7 +87,7 @@ def draw_classes(placement: Placement, num_here: int, share: float, ranks: Ranks
         The classes drawn, increasing, int64 ``[k]``, and where the targets are among those.
     """
     num_drawn = [
-        _number_drawn(len(ClassRange.of(rank, ranks.size, placement.num_classes)), share, len(placement.column))
+        _number_drawn(ClassRange.of(rank, ranks.size, placement.num_classes).number, share, len(placement.column))
         for rank in range(ranks.size)
     ]
     device = placement.column.device

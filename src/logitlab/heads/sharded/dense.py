@@ -80,7 +80,7 @@ class ShardedState(nn.Module):
         whole = part.new_empty(self.num_classes * rows_a_class, *part.shape[1:])
         held = [ClassRange.of(rank, ranks.size, self.num_classes) for rank in range(ranks.size)]
         # The first rank has most.
-        most = len(held[0]) * rows_a_class
+        most = held[0].number * rows_a_class
         at_once = max(1, _ELEMENTS // (ranks.size * max(part[:1].numel(), 1)))
         for first in range(0, most, at_once):
             number = min(at_once, most - first)
@@ -90,7 +90,7 @@ class ShardedState(nn.Module):
             every = ranks.gather(block, "the whole weight")
             for rank, classes in enumerate(held):
                 start = classes.start * rows_a_class + first
-                known = min(number, len(classes) * rows_a_class - first)
+                known = min(number, classes.number * rows_a_class - first)
                 if known > 0:
                     whole[start : start + known] = every[rank * number : rank * number + known]
         return whole

@@ -9,45 +9,38 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from logitlab.config.errors import InputError, ParameterError
+from logitlab.config.errors import ParameterError
 from logitlab.config.parameters import Range
-from logitlab.functional import Reduction, autocast_off, is_soft
+from logitlab.functional import Reduction, autocast_off
 from logitlab.functional.blockwise import (
-    Placement,
     Ranks,
     Traffic,
-    bias_of_targets,
-    blockwise_rival_terms,
-    plain_split_terms,
-    scale_gradient,
 )
 from logitlab.functional.precision import at_least_float32
-from logitlab.functional.targets import look_at_target
 from logitlab.margins import Margin, follow_optimizer
-from logitlab.temperature import LeastSquares, Temperature
+from logitlab.temperature import Temperature
 
-from ..checks import check_features, read_kappa, refuse_kappa
-from ..fusing import has_direction, logits_of_terms
+from ..checks import check_features
 from ..head import Head
 from ..parameters import class_weight_tensor
-from .classes import ClassRange, draw_classes, place_targets
+from .classes import ClassRange
 from .dense import ShardedState
-from .inference import ShardedInference, fill
+from .handshake import look_at_shards
 from .initialization import draw_rows
+from .loss import ShardedLoss
 from .parts import margin_of, temperature_of
-from .reduction import reduce_over_ranks
-from .scale import Scale, choose_scale, of_all
 from .support import find_obstacles, temperature_obstacle
 
 _SHARE = Range(0, 1, low_included=False)
 
 
-class ShardedHead(ShardedState, ShardedInference):
+class ShardedHead(ShardedState, ShardedLoss):
     r"""A cosine, margin or softmax head whose classes are split over the ranks of a process group.
 
     Every rank holds the weight of some classes and gets the features of its own samples. ``head(features, target)`` is
     the loss over the batches of all ranks, the same number on each; loss, gradients and κ* are those of the dense head
-    on all samples at once. Every rank must make the same calls. Of what grows with the classes a rank holds its share:
+    on all samples at once (on a GPU, in large batches, κ* of a sample may be left undecided: docs/scale.md). Every rank
+    must make the same calls. Of what grows with the classes a rank holds its share:
     the weight, its gradient, what the optimiser keeps, and the scores of all samples with its own classes.
 
     The backbone is one for all ranks, in ``DistributedDataParallel`` or FSDP, which divide the sum of its gradients by
@@ -71,11 +64,13 @@ class ShardedHead(ShardedState, ShardedInference):
         group: of torch.distributed; None for the default group, or for one process where there is none.
         sample_share: the share of the classes that takes part in a step of training, in (0, 1]: the targets of the
             batch, and others at random (PartialFC). At least as many as there are samples. The sum over the rivals, κ*
-            and its energy then refer to the classes drawn; the others have no gradient in that step, but momentum and
-            decay of the optimiser move them. Evaluation takes all.
+            and its energy then refer to the classes drawn (``MaximumLikelihood``, ``RuleOfThumb`` and the dynamic
+            ``AdaCos`` look at all); the others have no gradient in that step, but momentum and decay of the optimiser,
+            and a penalty on the weight, move them. Evaluation takes all.
         data_parallel: whether something divides the gradients of the backbone by the number of ranks.
         uneven_batches: whether ranks may bring different numbers of samples; they tell each other how many, which waits
-            for a GPU. None: on the CPU only.
+            for a GPU, and whether one has refused its batch. None: on the CPU only; elsewhere other numbers of samples
+            on another rank, or features that need a gradient on some ranks only, end in whatever the group makes of it.
         device: of the weight; None for that of ``head``, and for one on the meta device the CPU.
         dtype: of the weight; None for that of ``head``.
 
@@ -122,6 +117,7 @@ class ShardedHead(ShardedState, ShardedInference):
         if faults:
             raise ParameterError(faults)
         self._arguments = head._arguments
+        self._new = True
         self._template = type(head)
         self.in_features = head.in_features
         self.num_classes = head.num_classes
@@ -142,13 +138,13 @@ class ShardedHead(ShardedState, ShardedInference):
         if device is None:
             device = "cpu" if meta else head.weight.device
         dtype = head.weight.dtype if dtype is None else dtype
-        shape = (len(self.classes) * self.centers, self.in_features)
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        shape = (self.classes.number * self.centers, self.in_features)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype), head.weight.requires_grad)
         self.bias: nn.Parameter | None
         if head.bias is None:
             self.register_parameter("bias", None)
         else:
-            self.bias = nn.Parameter(torch.zeros(len(self.classes), device=device, dtype=dtype))
+            self.bias = nn.Parameter(torch.zeros(self.classes.number, device=device, dtype=dtype))
         weights = class_weight_tensor(head._arguments["class_weight"])
         self.register_buffer("class_weight", None if weights is None else weights.to(device))
         self.temperature: Temperature | None = temperature_of(head, self.weight)
@@ -184,6 +180,8 @@ class ShardedHead(ShardedState, ShardedInference):
         if self.bias is not None:
             self.bias.zero_()
 
+    # A graph cannot hold what ranks tell each other by the values of a batch.
+    @torch._disable_dynamo  # type: ignore[attr-defined]  # torch.compiler.disable would import the compiler at once
     def forward(
         self,
         features: Tensor,
@@ -211,6 +209,9 @@ class ShardedHead(ShardedState, ShardedInference):
             RankError: another rank is gone.
         """
         check_features(features, self.in_features)
+        if self._new and self.training and torch.is_grad_enabled():
+            look_at_shards(self)
+            self._new = False
         self.ranks.begin()
         with autocast_off(features.device):
             features = self._drop(features)
@@ -235,6 +236,20 @@ class ShardedHead(ShardedState, ShardedInference):
             raise ParameterError(faults)
         temperature.attach(self.num_classes)
         self.temperature = temperature.to(self.weight.device, at_least_float32(self.weight)).train(self.training)
+
+    def set_margin(self, margin: Margin) -> None:
+        """Replace the margin; see ``Head.set_margin``.
+
+        Args:
+            margin: the same on every rank.
+
+        Raises:
+            ParameterError: it does not suit the classifier, or has not one number a class.
+        """
+        self._meta_head(self.num_classes).set_margin(copy.deepcopy(margin))
+        margin.attach(self.num_classes)
+        self.margin = margin.to(self.weight.device)
+        follow_optimizer(self)
 
     def for_classes(self, num_classes: int) -> ShardedHead:
         """A fresh head of the same kind, temperature and group for another number of classes; every rank must ask.
@@ -267,73 +282,6 @@ class ShardedHead(ShardedState, ShardedInference):
         parts += [f"classes={self.classes.start}:{self.classes.end}, rank={self.ranks.rank} of {self.ranks.size}"]
         parts += [f"sample_share={self.sample_share:g}"] if self.sample_share != 1 else []
         return ", ".join(parts)
-
-    def _loss(self, features: Tensor, target: Tensor, override: float | Tensor | None, reduction: Reduction) -> Tensor:
-        batch = features.shape[:-1]
-        if is_soft(target):
-            raise InputError("A ShardedHead takes class indices only. Got probabilities (label smoothing, Mixup?).")
-        shape = features.new_empty(()).expand(*batch, self.num_classes)
-        target, all_count = look_at_target(target, shape, self.ignore_index)
-        safe = target if all_count else torch.where(target == self.ignore_index, 0, target)
-        factor = self.ranks.size if self.data_parallel else 1
-        rows = scale_gradient(features.reshape(-1, self.in_features), factor)
-        classes, number = safe.reshape(-1), batch.numel()
-        rows, filled = self._fill_up(rows, classes)
-        placement = place_targets(self.ranks.gather(filled, "targets"), self.ranks, self.num_classes)
-        counts = (
-            filled >= 0 if all_count else (filled >= 0) & (fill(target.reshape(-1), len(filled)) != self.ignore_index)
-        )
-        scale = self._scale(override, rows, batch, placement, filled >= 0, counts)
-        weight: Tensor = self.weight
-        bias = None if self.bias is None else self.bias.to(at_least_float32(self.bias))
-        drawn = placement
-        if self.training and self.sample_share < 1:
-            index, drawn = draw_classes(placement, len(self.classes), self.sample_share, self.ranks)
-            weight, bias = weight.index_select(0, index), None if bias is None else bias.index_select(0, index)
-        kappa = scale.kappa
-        if self.centers > 1:
-            wide = rows.to(at_least_float32(rows, weight))
-            terms = plain_split_terms(wide, weight, placement, kappa, bias, self.classifier, self.centers, self.ranks)
-        else:
-            terms, chosen = blockwise_rival_terms(
-                rows, weight, drawn, kappa, bias, self.classifier, scale.search, refine=scale.refine, ranks=self.ranks
-            )
-            if chosen is not None:
-                sound = (terms.rivals + terms.target_score).detach().isfinite() & has_direction(rows)
-                every = of_all(self, chosen.kappa, (filled >= 0) & sound)
-                kappa = cast(LeastSquares, self.temperature).take(chosen, sound, every)
-        safe_filled = filled.clamp_min(0)
-        logits = logits_of_terms(self.margin, self.classifier, terms, rows, safe_filled, kappa)
-        if bias is not None:
-            logits = logits + bias_of_targets(bias, drawn, self.ranks)
-        gap = (terms.rivals - logits)[:number].view(batch)
-        return reduce_over_ranks(self, gap, target, all_count, reduction)
-
-    def _scale(
-        self,
-        override: float | Tensor | None,
-        rows: Tensor,
-        batch: torch.Size,
-        placement: Placement,
-        given: Tensor,
-        counts: Tensor,
-    ) -> Scale:
-        if self.classifier != "cosine":
-            refuse_kappa(override)
-            return Scale(None)
-        if override is None:
-            return choose_scale(self, rows, placement, given, counts)
-        like = rows.new_empty(0, dtype=at_least_float32(rows, self.weight))
-        kappa = read_kappa(override, batch, like)
-        return Scale(fill(kappa.reshape(-1), len(rows), 1.0) if kappa.ndim else kappa)
-
-    def _drop(self, features: Tensor) -> Tensor:
-        """Features after dropout in training; in bfloat16 they stay beside a weight of it, for the products' sake."""
-        if features.dtype != self.weight.dtype or features.dtype != torch.bfloat16:
-            features = features.to(at_least_float32(features, self.weight))
-        if self.training and self.keep_probability < 1:
-            return nn.functional.dropout(features, p=1 - self.keep_probability)
-        return features
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ShardedHead:
         """A copy speaks to the same processes; its annealing follows the optimiser of its own weight."""

@@ -17,6 +17,7 @@ from logitlab.temperature import LeastSquares, Temperature
 
 from ..checks import check_features, read_kappa, refuse_kappa
 from .classes import ClassRange
+from .handshake import agree_on_batch
 from .scale import rule_of
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class ShardedInference(nn.Module):
             scale = self._inference_kappa(rows, kappa, batch, number)
             every = self.ranks.gather(rows, "features")
             scores = self._scores_here(every, self.ranks.gather(scale, "κ") if scale is not None else None)
-            sizes = [len(ClassRange.of(rank, self.ranks.size, self.num_classes)) for rank in range(self.ranks.size)]
+            sizes = [ClassRange.of(rank, self.ranks.size, self.num_classes).number for rank in range(self.ranks.size)]
             found = self.ranks.collect(scores, sizes, "logits")
         return found[:number].view(*batch, self.num_classes)
 
@@ -103,7 +104,7 @@ class ShardedInference(nn.Module):
             scale = self._inference_kappa(rows, kappa, batch, number)
             every = self.ranks.gather(rows, "features")
             factors = None if scale is None else self.ranks.gather(scale, "κ")
-            here = min(k, len(self.classes))
+            here = min(k, self.classes.number)
             values, places = [], []
             # A few samples at a time: their scores with a million classes are large.
             for start in range(0, len(every), _ROWS):
@@ -204,12 +205,16 @@ class ShardedInference(nn.Module):
     def _fill_up(self, rows: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """As many rows on every rank, one at least; a row that fills up is zero, of no class."""
         number = len(rows)
-        uneven = values_at_hand(classes) if self.uneven_batches is None else self.uneven_batches
         most = number
-        if uneven and self.ranks.size > 1:
-            most = int(self.ranks.largest(classes.new_full((), number), "the number of samples"))
+        if self.ranks.size > 1 and self._tells_sizes(classes):
+            needs_gradient = rows.requires_grad and torch.is_grad_enabled()
+            most = agree_on_batch(self.ranks, number, needs_gradient, False, classes.device)
         most = max(most, 1)
         return fill(rows, most), fill(classes, most, -1)
+
+    def _tells_sizes(self, tensor: Tensor) -> bool:
+        """Whether the ranks tell each other how many samples they bring."""
+        return values_at_hand(tensor) if self.uneven_batches is None else self.uneven_batches
 
 
 def fill(values: Tensor, number: int, value: float = 0) -> Tensor:
