@@ -55,6 +55,12 @@ def is_batched(tensor: Tensor) -> bool:
     return functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor)
 
 
+def _constant_in_a_graph(function: Callable[[], bool]) -> Callable[[], bool]:
+    """``torch.compiler.assume_constant_result`` by the mark that it sets: it would import the compiler at once."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
 def operators_may_have(*tensors: Tensor | None) -> bool:
     """Whether operators of our own may have these: not exported, in forward mode, of torch.func or of a subclass.
 
@@ -75,13 +81,13 @@ def operators_may_have(*tensors: Tensor | None) -> bool:
     )
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # a graph is exported, or it is not
+@_constant_in_a_graph  # a graph is exported, or it is not
 def _exporting() -> bool:
     """``torch.compiler.is_exporting()``, as it is: the compiler of torch 2.11 itself takes it for True."""
     return torch.compiler.is_exporting()
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # the compiler guards the stack of transforms itself
+@_constant_in_a_graph  # the compiler guards the stack of transforms itself
 def _inside_transform() -> bool:
     """Whether a transform of torch.func is at work."""
     return torch._C._functorch.peek_interpreter_stack() is not None
