@@ -21,6 +21,7 @@ import contextlib
 import faulthandler
 import importlib
 import importlib.util
+import multiprocessing.process
 import os
 import pickle
 import signal
@@ -110,6 +111,8 @@ class RankProcesses:
         ]
         for process, (_, theirs) in zip(self._processes, pipes):
             start(process)
+            # They stay between tests, some of which ask whether they leave a child of their own.
+            multiprocessing.process._children.discard(process)
             # Otherwise nobody would see the end of a rank that dies.
             theirs.close()
         # The first start of all is that of the server, which takes long where the machine is busy.

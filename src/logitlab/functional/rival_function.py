@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .at_hand import gradient_of, is_batched
+from .at_hand import is_batched
 from .blockwise.function import blockwise_rival_terms
 from .least_squares.search import Chosen
 from .precision import autocast_off
+from .rival_formula import gradients_by_formula
 from .rival_gradients import Wanted, rival_gradients
 from .rival_operator import compiled_rival_terms
-from .rival_terms import Classifier, KappaSearch, Kept, RivalTerms, forward_rival_terms, plain_rival_terms
+from .rival_terms import Classifier, KappaSearch, Kept, RivalTerms, forward_rival_terms
 
 
 def rival_terms(
@@ -97,35 +98,10 @@ class _RivalTerms(torch.autograd.Function):
         with autocast_off(features.device):
             if torch.is_grad_enabled() or any(map(is_batched, upstream)):
                 # create_graph=True, or many gradients at once: the plain formulas, which autograd can go through again.
-                found = _by_formula(features, weight, kappa, bias, target, ctx.classifier, upstream)
+                found = gradients_by_formula(features, weight, kappa, bias, target, ctx.classifier, upstream)
                 return (*(part if asked else None for part, asked in zip(found, wanted)), None, None, None)
             result = rival_gradients(weight, target, kappa, bias, terms, kept, upstream, wanted)
         of_kappa = result.kappa
         if of_kappa is not None and kappa.ndim == 0:
             of_kappa = of_kappa.sum()
         return result.features, result.weight, of_kappa, result.bias, None, None, None
-
-
-def _by_formula(
-    features: Tensor,
-    weight: Tensor,
-    kappa: Tensor | None,
-    bias: Tensor | None,
-    target: Tensor,
-    classifier: Classifier,
-    upstream: RivalTerms,
-) -> list[Tensor | None]:
-    given = (features, weight, kappa, bias)
-    present = tuple(tensor for tensor in given if tensor is not None)
-
-    def formula(*tensors: Tensor) -> RivalTerms:
-        each = iter(tensors)
-        features, weight, kappa, bias = (None if tensor is None else next(each) for tensor in given)
-        assert features is not None
-        assert weight is not None
-        return plain_rival_terms(features, weight, target, kappa, bias, classifier)
-
-    # Only a linear classifier has the length of its target's row from the weight.
-    reaching = upstream if classifier == "linear" else (*upstream[:2], None)
-    found = iter(gradient_of(formula, present, tuple(reaching)))
-    return [None if tensor is None else next(found) for tensor in given]

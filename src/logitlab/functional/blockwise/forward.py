@@ -11,9 +11,10 @@ from ..golden_section import golden_section
 from ..least_squares.search import Chosen, candidate_tensor
 from ..normalization import length
 from ..rival_terms import Classifier, KappaSearch, RivalTerms
+from .proposal import Home, energies, propose
 from .ranks import Ranks
 from .scores import Rows, Scores, inverse_lengths, keep_scores, product_dtype, rows_of_features
-from .search import Home, energies, propose, search
+from .search import search
 from .turns import Total, gather_home, merge_totals, sum_rivals
 
 _REFINING_STEPS = 16

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from logitlab.config.errors import InputError
 
-from ..at_hand import gradient_of, is_batched
+from ..at_hand import is_batched
 from ..least_squares.search import Chosen
 from ..precision import autocast_off
+from ..rival_formula import gradients_by_formula
 from ..rival_gradients import Wanted
-from ..rival_terms import Classifier, KappaSearch, RivalTerms, plain_rival_terms
+from ..rival_terms import Classifier, KappaSearch, RivalTerms
 from .backward import backward_terms
 from .forward import Placement, forward_terms
 from .ranks import Ranks
@@ -127,7 +128,9 @@ class _BlockwiseTerms(torch.autograd.Function):
                         "Where the classes are split over ranks there is a first derivative only. Got a backward pass "
                         "that is to be differentiated (create_graph=True) or batched."
                     )
-                found = _by_formula(features, weight, kappa, bias, ctx.placement.column, ctx.classifier, upstream)
+                found = gradients_by_formula(
+                    features, weight, kappa, bias, ctx.placement.column, ctx.classifier, upstream
+                )
                 return (*(part if asked else None for part, asked in zip(found, wanted)), *(None,) * 5)
             ctx.kept.scores.restore(weight, operand, products)
             result = backward_terms(
@@ -139,30 +142,3 @@ class _BlockwiseTerms(torch.autograd.Function):
             of_kappa = of_kappa.sum()
         of_features = None if result.features is None else result.features.to(features.dtype)
         return of_features, result.weight, of_kappa, result.bias, *(None,) * 5
-
-
-def _by_formula(
-    features: Tensor,
-    weight: Tensor,
-    kappa: Tensor | None,
-    bias: Tensor | None,
-    target: Tensor,
-    classifier: Classifier,
-    upstream: RivalTerms,
-) -> list[Tensor | None]:
-    """By the plain formulas, which autograd can go through again."""
-    given = (features, weight, kappa, bias)
-    present = tuple(tensor for tensor in given if tensor is not None)
-
-    def formula(*tensors: Tensor) -> RivalTerms:
-        each = iter(tensors)
-        features, weight, kappa, bias = (None if tensor is None else next(each) for tensor in given)
-        assert features is not None
-        assert weight is not None
-        wide = torch.promote_types(torch.promote_types(features.dtype, weight.dtype), torch.float32)
-        return plain_rival_terms(features.to(wide), weight, target, kappa, bias, classifier)
-
-    # Only a linear classifier has the length of its target's row from the weight.
-    reaching = upstream if classifier == "linear" else (*upstream[:2], None)
-    found = iter(gradient_of(formula, present, tuple(reaching)))
-    return [None if tensor is None else next(found) for tensor in given]

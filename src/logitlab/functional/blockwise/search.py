@@ -22,13 +22,11 @@ import torch
 from torch import Tensor
 
 from ..at_hand import values_at_hand
-from ..least_squares.bounds import energy_bound
 from ..least_squares.certified import TOLERANCE
-from ..least_squares.power_sums import LEVELS
-from ..least_squares.surrogate import Surrogate
+from .proposal import Home, Proposal, energy_of, sum_at_home, with_target
 from .ranks import Ranks
 from .scores import Scores
-from .turns import Nearest, gather_home, merge_nearest, project, rebuild, sum_powers
+from .turns import gather_home, project, rebuild
 
 _SLOTS = 4
 _ROUNDS = 2
@@ -36,20 +34,6 @@ _SHARE_TRIED = 8
 
 #: Up to so many numbers in the reconstructions of all candidates, or in their coefficients, all are made: 256 MB.
 EXHAUSTIVE = 2**26
-
-
-class Home(NamedTuple):
-    """The samples of this rank.
-
-    Attributes:
-        unit_rows: x̃, ``[n, D]``.
-        target_rows: w̃_y, ``[n, D]``.
-        target_score: z_y, ``[n]``.
-    """
-
-    unit_rows: Tensor
-    target_rows: Tensor
-    target_score: Tensor
 
 
 class Found(NamedTuple):
@@ -68,45 +52,6 @@ class Found(NamedTuple):
     reference: Tensor
     total: Tensor | None
     mean_weight: Tensor | None
-
-
-class Proposal(NamedTuple):
-    """What is known without a reconstruction; all of the home rows.
-
-    Attributes:
-        surrogate: its energies.
-        bound: a number below the energy of each candidate, ``[n, Q]``.
-        reference: the largest cosine of a rival, ``[n]``.
-        target_score: z_y, ``[n]``.
-        num_classes: of all ranks.
-    """
-
-    surrogate: Surrogate
-    bound: Tensor
-    reference: Tensor
-    target_score: Tensor
-    num_classes: int
-
-
-def propose(scores: Scores, column: Tensor, candidates: Tensor, num_classes: int, ranks: Ranks) -> Proposal:
-    """The first turn.
-
-    Args:
-        scores: cosines of all samples with the classes here.
-        column: the target's place among them, or outside, int64 ``[N]``.
-        candidates: positive, increasing, ``[Q]``.
-        num_classes: of all ranks.
-        ranks: that share the classes.
-    """
-    nearest, own = sum_powers(scores, column)
-    numbers = torch.cat([nearest.reference.unsqueeze(0), own.unsqueeze(0), nearest.sums.flatten(0, 1)])
-    every = ranks.exchange(numbers.t(), "the power sums").transpose(1, 2)  # [R, 2 + 3 LEVELS, n]
-    sums = merge_nearest(Nearest(every[:, 0], every[:, 2:].reshape(len(every), 3, LEVELS, -1)), num_classes - 2)
-    target_score = every[:, 1].sum(dim=0)
-    reference = sums.reference.to(scores.dtype)
-    alone = torch.stack([sums.reference, target_score.double()], dim=1)
-    bound = energy_bound(sums, alone, candidates)
-    return Proposal(Surrogate(sums, alone), bound, reference, target_score, num_classes)
 
 
 def is_small(num_samples: int, num_classes: int, num_features: int, num_candidates: int) -> bool:
@@ -141,11 +86,11 @@ def search(scores: Scores, column: Tensor, proposal: Proposal, home: Home, candi
         return _exhaustive(scores, column, proposal, home, candidates, ranks)
     index = proposal.surrogate.energy(candidates).argmin(dim=1)
     every_kappa, reference = gather_home(ranks, "κ and the largest cosine", candidates[index], proposal.reference)
-    total, combination = _home_sums(
+    total, combination = sum_at_home(
         ranks, "the reconstructions", *rebuild(scores, column, every_kappa, reference, None, careful=False)
     )
-    rebuilt = _with_target(home, candidates[index], proposal.reference, total, combination)
-    lowest = _energy(home.unit_rows, rebuilt)
+    rebuilt = with_target(home, candidates[index], proposal.reference, total, combination)
+    lowest = energy_of(home.unit_rows, rebuilt)
     bound = proposal.bound.to(lowest.dtype)
     undecided = bound < (lowest - TOLERANCE).unsqueeze(1)
     if scores.rows.operand.dtype.itemsize < 4:
@@ -175,11 +120,11 @@ def _exhaustive(
     rows = torch.arange(len(column), device=column.device).repeat_interleave(count)
     every_kappa = candidates.repeat(len(column))
     parts = rebuild(scores, column[rows], every_kappa, reference[rows], rows, careful=True)
-    total, combination = _home_sums(ranks, "the reconstructions", *parts)
+    total, combination = sum_at_home(ranks, "the reconstructions", *parts)
     own = torch.arange(number, device=column.device).repeat_interleave(count)
     repeated = Home(*(part[own] for part in home))
-    rebuilt = _with_target(repeated, candidates.repeat(number), proposal.reference[own], total, combination)
-    index = _energy(repeated.unit_rows, rebuilt).view(number, count).argmin(dim=1)
+    rebuilt = with_target(repeated, candidates.repeat(number), proposal.reference[own], total, combination)
+    index = energy_of(repeated.unit_rows, rebuilt).view(number, count).argmin(dim=1)
     best = torch.arange(number, device=column.device) * count + index
     total, combination = total[best], combination[best]
     certified = torch.ones_like(index, dtype=torch.bool)
@@ -281,9 +226,9 @@ def _try_another(state: _State, everything: _Everything, at_hand: bool) -> None:
     rows = ranks.gather(asking + ranks.rank * len(waiting), "which rows are tried")
     every_trial = ranks.gather(kappa, "a κ to try")
     parts = rebuild(scores, column[rows], every_trial, reference[rows], rows, careful=True)
-    total, combination = _home_sums(ranks, "reconstructions that were tried", *parts)
+    total, combination = sum_at_home(ranks, "reconstructions that were tried", *parts)
     its_home = Home(*(part[asking] for part in home))
-    energy = _energy(its_home.unit_rows, _with_target(its_home, kappa, proposal.reference[asking], total, combination))
+    energy = energy_of(its_home.unit_rows, with_target(its_home, kappa, proposal.reference[asking], total, combination))
     better = asked & (energy < state.lowest[asking])
     state.lowest = _where(state.lowest, asking, better, energy)
     state.index = _where(state.index, asking, better, trial)
@@ -304,41 +249,6 @@ def _where(all_rows: Tensor, asking: Tensor, better: Tensor, found: Tensor) -> T
 def _number_tried(num_samples: int) -> int:
     """How many samples are reconstructed once more where it is not known how many ask for it."""
     return max(-(-num_samples // _SHARE_TRIED), min(num_samples, 8))
-
-
-def energies(scores: Scores, column: Tensor, kappa: Tensor, proposal: Proposal, home: Home, ranks: Ranks) -> Tensor:
-    """The energy of each home row at a κ of its own, by one reconstruction.
-
-    Args:
-        scores: cosines of all samples with the classes here.
-        column: the target's place among them, or outside, int64 ``[N]``.
-        kappa: ``[n]``.
-        proposal: of the first turn.
-        home: the samples of this rank.
-        ranks: that share the classes.
-    """
-    every, reference = gather_home(ranks, "κ and the largest cosine", kappa, proposal.reference)
-    total, combination = _home_sums(
-        ranks, "the reconstructions", *rebuild(scores, column, every, reference, None, careful=True)
-    )
-    return _energy(home.unit_rows, _with_target(home, kappa, proposal.reference, total, combination))
-
-
-def _home_sums(ranks: Ranks, what: str, total: Tensor, combination: Tensor) -> tuple[Tensor, Tensor]:
-    if ranks.size == 1:
-        return total, combination
-    both = ranks.sum_home(torch.cat([combination, total.unsqueeze(1)], dim=1), what)
-    return both[:, -1], both[:, :-1]
-
-
-def _with_target(home: Home, kappa: Tensor, reference: Tensor, total: Tensor, combination: Tensor) -> Tensor:
-    """The reconstruction Σ a_c w̃_c over all classes, from that over the rivals."""
-    share = torch.sigmoid(kappa * (home.target_score - reference) - total.log())
-    return torch.lerp(combination / total.unsqueeze(1), home.target_rows, share.unsqueeze(1))
-
-
-def _energy(unit_rows: Tensor, rebuilt: Tensor) -> Tensor:
-    return 0.5 * (unit_rows - rebuilt).square().sum(dim=1)
 
 
 def _project(everything: _Everything, rebuilt: Tensor, kappas: Tensor, wanted: Tensor, asking: Tensor | None) -> Tensor:

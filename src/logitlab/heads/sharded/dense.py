@@ -9,33 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from logitlab.functional.blockwise import Ranks
-from logitlab.losses import Loss
-from logitlab.margins import Margin
-from logitlab.temperature import Temperature
-
 from ..head import Head
+from .attributes import Sharded
 from .classes import ClassRange
 
 #: Numbers that travel at once while a weight is gathered.
 _ELEMENTS = 2**24
 
 
-class ShardedState(nn.Module):
+class ShardedState(Sharded):
     """Base of ``ShardedHead``; it is of no use alone."""
-
-    num_classes: int
-    centers: int
-    weight: nn.Parameter
-    bias: nn.Parameter | None
-    temperature: Temperature | None
-    margin: Margin | None
-    loss_function: Loss
-    class_weight: Tensor | None
-    ranks: Ranks
-    classes: ClassRange
-    _arguments: dict[str, Any]
-    _template: type[Head]
 
     @property
     def rows_here(self) -> slice:

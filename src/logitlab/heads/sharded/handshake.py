@@ -12,7 +12,7 @@ from logitlab.config.errors import InputError
 from logitlab.functional.blockwise import Ranks
 
 if TYPE_CHECKING:
-    from .head import ShardedHead
+    from .attributes import Sharded
 
 #: Numbers of a shard from which on it cannot equal another one by chance.
 _ENOUGH = 64
@@ -44,7 +44,7 @@ def agree_on_batch(ranks: Ranks, number: int, needs_gradient: bool, refused: boo
 
 
 @torch.no_grad()
-def look_at_shards(head: ShardedHead) -> None:
+def look_at_shards(head: Sharded) -> None:
     """Before the first step: refuse a weight that is spread already, and warn where ranks hold the same rows.
 
     It reads values, so that it waits for a GPU, once.

@@ -159,8 +159,6 @@ class ShardedHead(ShardedState, ShardedLoss):
                     self.bias.copy_(head.bias[slice(*self.classes)])
         self.train(head.training)
 
-    class_weight: Tensor | None
-
     @property
     def traffic(self) -> tuple[Traffic, ...]:
         """What this rank exchanged since the last forward pass began, its backward pass included."""

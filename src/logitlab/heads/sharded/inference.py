@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from logitlab.config.errors import InputError
 from logitlab.functional import KappaSearch, at_least_float32, autocast_off, normalize, normalized_sigmoid
 from logitlab.functional.at_hand import values_at_hand
-from logitlab.functional.blockwise import Placement, Ranks, blockwise_rival_terms
-from logitlab.losses import Link, Loss
-from logitlab.temperature import LeastSquares, Temperature
+from logitlab.functional.blockwise import Placement, blockwise_rival_terms
+from logitlab.losses import Link
+from logitlab.temperature import LeastSquares
 
 from ..checks import check_features, read_kappa, refuse_kappa
+from .attributes import Sharded
 from .classes import ClassRange
 from .handshake import agree_on_batch
 from .scale import rule_of
-
-if TYPE_CHECKING:
-    from .head import ShardedHead
 
 _ROWS = 256
 
@@ -38,21 +36,8 @@ class Best(NamedTuple):
     classes: Tensor
 
 
-class ShardedInference(nn.Module):
+class ShardedInference(Sharded):
     """Base of ``ShardedHead``; it is of no use alone."""
-
-    in_features: int
-    num_classes: int
-    classifier: Literal["linear", "cosine", "unit_weight"]
-    centers: int
-    inference_kappa: Literal["mean", "per_sample"]
-    uneven_batches: bool | None
-    weight: nn.Parameter
-    bias: nn.Parameter | None
-    temperature: Temperature | None
-    loss_function: Loss
-    ranks: Ranks
-    classes: ClassRange
 
     @property
     def link(self) -> Link:
@@ -146,7 +131,7 @@ class ShardedInference(nn.Module):
 
     def _kappa_star(self, rows: Tensor) -> Tensor:
         if not isinstance(self.temperature, LeastSquares):
-            return rule_of(cast("ShardedHead", self), rows)
+            return rule_of(self, rows)
         search = self.temperature.split_search
         assert search is not None
         # The energy is one of all classes: any of them may stand where a loss has its target.

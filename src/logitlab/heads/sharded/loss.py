@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,6 @@ from logitlab.functional.blockwise import (
     shared,
 )
 from logitlab.functional.targets import look_at_target
-from logitlab.margins import Margin
 from logitlab.temperature import LeastSquares
 
 from ..checks import read_kappa, refuse_kappa
@@ -30,21 +29,9 @@ from .inference import ShardedInference, fill
 from .reduction import reduce_over_ranks
 from .scale import Scale, choose_scale, of_all
 
-if TYPE_CHECKING:
-    from .head import ShardedHead
-
 
 class ShardedLoss(ShardedInference):
     """Base of ``ShardedHead``; it is of no use alone."""
-
-    margin: Margin | None
-    class_weight: Tensor | None
-    keep_probability: float
-    weight_penalty: float
-    loss_scale: float
-    ignore_index: int
-    sample_share: float
-    data_parallel: bool
 
     def _loss(self, features: Tensor, target: Tensor, override: float | Tensor | None, reduction: Reduction) -> Tensor:
         batch = features.shape[:-1]
@@ -74,7 +61,7 @@ class ShardedLoss(ShardedInference):
             )
             if chosen is not None:
                 sound = (terms.rivals + terms.target_score).detach().isfinite() & has_direction(rows)
-                every = of_all(cast("ShardedHead", self), chosen.kappa, (filled >= 0) & sound)
+                every = of_all(self, chosen.kappa, (filled >= 0) & sound)
                 chosen = chosen._replace(certified=chosen.certified[:number].view(batch))
                 kappa = cast(LeastSquares, self.temperature).take(chosen, sound, every)
         safe_filled = filled.clamp_min(0)
@@ -84,7 +71,7 @@ class ShardedLoss(ShardedInference):
         gap = (terms.rivals - logits)[:number].view(batch)
         if not all_count:
             gap = loud(gap, safe, self.num_classes)
-        return reduce_over_ranks(cast("ShardedHead", self), gap, target, all_count, reduction)
+        return reduce_over_ranks(self, gap, target, all_count, reduction)
 
     def _look_at(self, target: Tensor, features: Tensor) -> tuple[Tensor, bool]:
         """The target checked, as a dense head does; a rank that refuses its batch tells the others."""
@@ -115,7 +102,7 @@ class ShardedLoss(ShardedInference):
             refuse_kappa(override)
             return Scale(None)
         if override is None:
-            return choose_scale(cast("ShardedHead", self), rows, placement, given, counts)
+            return choose_scale(self, rows, placement, given, counts)
         like = rows.new_empty(0, dtype=at_least_float32(rows, self.weight))
         kappa = read_kappa(override, batch, like)
         if values_at_hand(kappa) and not bool((kappa > 0).all()):

@@ -11,10 +11,10 @@ from logitlab.functional import Reduction, at_least_float32, reduce_loss, sample
 from logitlab.functional.blockwise import sum_of_all, total_loss
 
 if TYPE_CHECKING:
-    from .head import ShardedHead
+    from .attributes import Sharded
 
 
-def reduce_over_ranks(head: ShardedHead, gap: Tensor, target: Tensor, all_count: bool, reduction: Reduction) -> Tensor:
+def reduce_over_ranks(head: Sharded, gap: Tensor, target: Tensor, all_count: bool, reduction: Reduction) -> Tensor:
     """The loss, the same number on every rank; or the losses of this rank's samples.
 
     Args:

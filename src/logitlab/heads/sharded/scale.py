@@ -16,7 +16,7 @@ from logitlab.temperature import AdaCos, LeastSquares, MaximumLikelihood, RuleOf
 from ..fusing import has_direction
 
 if TYPE_CHECKING:
-    from .head import ShardedHead
+    from .attributes import Sharded
 
 _ROWS = 2**16
 
@@ -35,7 +35,7 @@ class Scale(NamedTuple):
     refine: bool = False
 
 
-def choose_scale(head: ShardedHead, rows: Tensor, placement: Placement, given: Tensor, counts: Tensor) -> Scale:
+def choose_scale(head: Sharded, rows: Tensor, placement: Placement, given: Tensor, counts: Tensor) -> Scale:
     """What the temperature says of a batch; it moves running means as a dense head does.
 
     Args:
@@ -68,7 +68,7 @@ def choose_scale(head: ShardedHead, rows: Tensor, placement: Placement, given: T
 
 
 @torch.no_grad()
-def rule_of(head: ShardedHead, rows: Tensor) -> Tensor:
+def rule_of(head: Sharded, rows: Tensor) -> Tensor:
     """What the rule of the temperature says of each home row, ``[n]``; for all but least squares.
 
     Args:
@@ -90,7 +90,7 @@ def rule_of(head: ShardedHead, rows: Tensor) -> Tensor:
     return temperature.kappa_star(rows[:, :1], rows, rows)
 
 
-def of_all(head: ShardedHead, kappa: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+def of_all(head: Sharded, kappa: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """κ* and counts of the samples of all ranks: a running mean is to be the same on each."""
     if head.ranks.size == 1:
         return kappa, counts
@@ -100,7 +100,7 @@ def of_all(head: ShardedHead, kappa: Tensor, counts: Tensor) -> tuple[Tensor, Te
 
 
 @torch.no_grad()
-def _observe(head: ShardedHead, temperature: AdaCos, rows: Tensor, placement: Placement, counts: Tensor) -> None:
+def _observe(head: Sharded, temperature: AdaCos, rows: Tensor, placement: Placement, counts: Tensor) -> None:
     """Let the dynamic scale see the batch; it takes a product of its own."""
     kappa = temperature.kappa.to(rows.device, at_least_float32(rows, head.weight))
     rows, weight = rows.detach(), head.weight.detach()
