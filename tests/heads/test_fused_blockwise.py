@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from split_heads import energy_of
 from torch import Tensor
 
-from logitlab.functional import normalize, projection_energy
+from logitlab.functional import normalize
 from logitlab.functional.blockwise import blockwise_rival_terms
 from logitlab.heads import CosineHead, Head, create_head, fusing
 from logitlab.temperature import LeastSquares
@@ -75,9 +76,9 @@ def test_bfloat16_decides_in_float32(as_on_a_gpu: list[int]) -> None:
         features, head.weight, target, None, None, "cosine", head.temperature.fused_search
     )
     rows, unit = normalize(features.double()), normalize(head.weight.detach().double())
-    energies = torch.stack([projection_energy(rows, unit, value) for value in LeastSquares().candidates])
+    energies = torch.stack([energy_of(rows, unit, torch.tensor(value)) for value in LeastSquares().candidates])
     assert chosen is not None
-    regret = projection_energy(rows, unit, chosen.kappa.double()) - energies.amin(dim=0)
+    regret = energy_of(rows, unit, chosen.kappa.double()) - energies.amin(dim=0)
     assert float(regret.max()) < 2e-6
     assert terms.rivals.dtype == torch.float32
     head(features, target).backward()
