@@ -80,7 +80,7 @@ def test_the_architecture_says_of_every_module_what_its_docstring_says() -> None
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         if path.name != "__init__.py":
             modules[str(path.relative_to(package))] = docstring.splitlines()[0].rstrip(".")
-    named = dict(re.findall(r"^\| `([a-z_/]+\.py)` \| (.*?) \|$", ARCHITECTURE, re.MULTILINE))
+    named = dict(re.findall(r"^\| `([a-z0-9_/]+\.py)` \| (.*?) \|$", ARCHITECTURE, re.MULTILINE))
     assert named == modules
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         RankError,
         TrialError,
     )
+    from .data import register_data_set
+    from .evaluation.measurements import register_measurement
     from .heads import (
         Classifier,
         CosineHead,
@@ -50,7 +52,17 @@ if TYPE_CHECKING:
     )
     from .serving import Predictor
     from .studies import AnalysisReport, Comparison, TrainedModel, analyze, compare, train
-    from .temperature import AdaCos, Fixed, LeastSquares, MaximumLikelihood, RuleOfThumb, Temperature, Trainable
+    from .temperature import (
+        AdaCos,
+        Fixed,
+        LeastSquares,
+        MaximumLikelihood,
+        RuleOfThumb,
+        Temperature,
+        Trainable,
+        register_temperature,
+    )
+    from .training.stages import register_stage
 
 _EXPORTS: dict[str, str] = {
     "AdaCos": "temperature",
@@ -90,7 +102,11 @@ _EXPORTS: dict[str, str] = {
     "list_heads": "heads",
     "load_sharded": "heads",
     "param_groups": "heads",
+    "register_data_set": "data",
     "register_head": "heads",
+    "register_measurement": "evaluation.measurements",
+    "register_stage": "training.stages",
+    "register_temperature": "temperature",
     "save_sharded": "heads",
     "train": "studies",
     "update_kappa": "heads",
@@ -156,7 +172,11 @@ __all__ = [
     "list_heads",
     "load_sharded",
     "param_groups",
+    "register_data_set",
     "register_head",
+    "register_measurement",
+    "register_stage",
+    "register_temperature",
     "save_sharded",
     "train",
     "update_kappa",

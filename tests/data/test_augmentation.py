@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import v2
 
 from logitlab.data import prepare_batch
-from logitlab.data.augmentation import auto_augment, random_crop, random_flip
+from logitlab.data.augmentation import _draw_parts, auto_augment, random_crop, random_flip, random_resized_crop
 
 ZERO, ONE = torch.zeros(3), torch.ones(3)
 
@@ -90,7 +90,7 @@ def test_auto_augment_takes_the_policy_for_the_size(size: int, name: str, monkey
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("augmentation", ["crop", "crop_flip", "autoaugment"])
+@pytest.mark.parametrize("augmentation", ["crop", "crop_flip", "resized_crop_flip", "autoaugment"])
 def test_augmentation_is_reproducible_and_leaves_the_global_generator(augmentation: str, channels: int) -> None:
     images = random_images(16, 16, channels)
     before = images.clone()
@@ -108,7 +108,7 @@ def test_augmentation_is_reproducible_and_leaves_the_global_generator(augmentati
     assert torch.equal(images, before)
 
 
-@pytest.mark.parametrize("augmentation", ["none", "crop", "crop_flip", "autoaugment"])
+@pytest.mark.parametrize("augmentation", ["none", "crop", "crop_flip", "resized_crop_flip", "autoaugment"])
 def test_an_empty_batch_stays_empty(augmentation: str) -> None:
     images = torch.zeros(0, 3, 8, 8, dtype=torch.uint8)
     assert prepare_batch(images, ZERO, ONE, augmentation, seeded()).shape == (0, 3, 8, 8)  # type: ignore[arg-type]
@@ -129,3 +129,66 @@ def test_each_augmentation_adds_to_the_one_before() -> None:
 def test_augmentation_needs_a_generator() -> None:
     with pytest.raises(ValueError, match=r"'crop' needs a torch.Generator"):
         prepare_batch(random_images(), ZERO, ONE, "crop")
+
+
+def test_resized_crop_is_torchvisions_of_the_same_part() -> None:
+    images = random_images(64, 24)
+    cut = random_resized_crop(images, seeded())
+    assert cut.shape == images.shape
+    assert cut.dtype == torch.uint8
+    top, left, rows, columns = (values.int().tolist() for values in _draw_parts(64, 24, 24, seeded()))
+    for image, result, *part in zip(images, cut, top, left, rows, columns):
+        # Enlarging, as here, antialiasing changes nothing; rounding may differ by one.
+        expected = v2.functional.resized_crop(image, *part, size=[24, 24], antialias=False)
+        assert (result.int() - expected.int()).abs().max() <= 1
+    assert not torch.equal(cut, images)
+
+
+def test_resized_crops_have_the_areas_aspects_and_places_of_the_paper() -> None:
+    # W A.1: 10-100 % of the image, aspect ratios of 0.75 to 1.33.
+    count, side = 20000, 224
+    top, left, rows, columns = _draw_parts(count, side, side, seeded())
+    share = rows * columns / side**2
+    aspect = columns / rows
+    # Rows and columns are whole numbers: half a pixel of 60 is 1 %.
+    assert 0.098 < share.min() < 0.11
+    assert 0.99 < share.max() <= 1
+    assert 0.735 < aspect.min() < 0.76
+    assert 1.32 < aspect.max() < 1.36
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + rows <= side).all()
+    assert (left + columns <= side).all()
+    # Small crops fit always: there, areas are uniform, the aspect is symmetric in its logarithm, and so are the places.
+    small = share < 0.5
+    assert share[small].mean() == pytest.approx(0.3, abs=0.01)
+    assert aspect[small].log().mean() == pytest.approx(0, abs=0.01)
+    for start, length in ((top, rows), (left, columns)):
+        assert (start / (side - length).clamp_min(1))[small].mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_where_no_part_fits_the_whole_image_is_taken() -> None:
+    # A tenth of 1 x 100 pixels, with these aspects, is at least three rows high.
+    top, left, rows, columns = _draw_parts(50, 1, 100, seeded())
+    assert rows.tolist() == [1] * 50
+    assert columns.tolist() == [100] * 50
+    assert top.tolist() == left.tolist() == [0] * 50
+    images = torch.randint(256, (50, 3, 1, 100), generator=seeded(1), dtype=torch.uint8)
+    assert torch.equal(random_resized_crop(images, seeded()), images)
+
+
+def test_resized_crop_flip_cuts_before_it_mirrors() -> None:
+    images = random_images(40)
+    cut = random_resized_crop(images, seeded()).float() / 255
+    prepared = prepare_batch(images, ZERO, ONE, "resized_crop_flip", seeded())
+    mirrored = (prepared == cut.flip(-1)).flatten(1).all(1)
+    same = (prepared == cut).flatten(1).all(1)
+    assert bool((mirrored | same).all())
+    assert 8 < int(mirrored.sum()) < 32
+
+
+def test_resized_crops_do_not_depend_on_how_many_are_cut_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = random_images(20)
+    whole = random_resized_crop(images, seeded())
+    monkeypatch.setattr("logitlab.data.augmentation._RESIZED", 7)
+    assert torch.equal(random_resized_crop(images, seeded()), whole)

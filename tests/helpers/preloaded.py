@@ -42,7 +42,7 @@ PRELOADED = (
     "logitlab.evaluation",
     "logitlab.studies.compare",
     "logitlab.studies.train",
-    "logitlab.studies.workers",
+    "logitlab.studies.executors.process",
     "logitlab.testing",
     "logitlab.training.trial",
 )
@@ -156,7 +156,7 @@ class Python:
 
 
 class ForkedWorkers:
-    """Stands for ``multiprocessing`` in ``logitlab.studies.workers``, whose workers are forks of the server then.
+    """Stands for ``multiprocessing`` in ``logitlab.studies.executors.process``: its workers are forks of the server.
 
     Args:
         diary: a folder where each worker leaves an empty file, "RUNNER.WORKER", the numbers of the two processes.

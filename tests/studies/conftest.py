@@ -141,3 +141,37 @@ def study(tmp_path, fake_trials, plugin, monkeypatch, diary):
         return compare(**{**values, **changes})
 
     return run
+
+
+@pytest.fixture
+def small_study():
+    """Four real trials by an executor; returns identity -> digest of the result."""
+    from logitlab.config.study import ExecutionConfig
+    from logitlab.records import Store
+    from logitlab.studies.agenda import Agenda
+    from logitlab.studies.executors import Job, deliver
+    from logitlab.studies.plan import plan_comparison
+    from logitlab.training import execute
+
+    def run(root, executor, cache=None, **options):
+        data = {"name": "digits", "train_limit": 200}
+        plan = plan_comparison(
+            data={"image_size": None, "validation_fraction": 0.1, "split_seed": 0, **data},
+            heads=["softmax", "cosine_ls"],
+            backbone="small_cnn",
+            training={"epochs": 2},
+            seeds=2,
+            out=root,
+            executor="process",
+            workers=None,
+            device="cpu",
+            data_root=None,
+            plugins=(),
+            options=(),
+        )
+        store, listener = Store(root), Diary()
+        agenda = Agenda(plan.trials, store, listener.trial_ended, listener.notice)
+        deliver(Job(execute, root, cache=cache), agenda, listener, ExecutionConfig(executor=executor, **options))
+        return {trial.identity: store.record(trial.identity)["result_sha256"] for trial in plan.trials}
+
+    return run

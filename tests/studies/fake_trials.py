@@ -20,7 +20,7 @@ class FakeProgress:
     accuracy: float
 
 
-def run_fake(trial, root, *, device="cpu", data_root=None, report=None, ood=()):
+def run_fake(trial, root, *, device="cpu", data_root=None, report=None, ood=(), stages=()):
     store = Store(root)
     folder = store.trial_folder(trial.identity)
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +58,8 @@ def _misbehave(behaviour, folder):
     if behaviour == "record":
         raise RecordError("nan")
     if behaviour == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if behaviour == "die_once" and (folder / "runs").read_text() == "run\n":
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "leave":
         os._exit(7)
@@ -99,7 +101,7 @@ class NotPicklableError(Exception):
         super().__init__(first)
 
 
-def cannot_store(trial, root, *, device="cpu", data_root=None, report=None, ood=()):
+def cannot_store(trial, root, *, device="cpu", data_root=None, report=None, ood=(), stages=()):
     """Fails, and the failure cannot be noted either: a file stands where the trials' folder belongs."""
     shutil.rmtree(root / "trials")
     (root / "trials").touch()

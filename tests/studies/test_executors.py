@@ -18,9 +18,8 @@ import torch
 from logitlab.config.errors import DataError, LogitLabError
 from logitlab.records import Store
 from logitlab.records.claims import holder, take_claim
-from logitlab.studies.executors import Job, environment, one_thread, run_serial, worker_count
+from logitlab.studies.executors import Job, environment, one_thread, run_in_processes, run_serial, worker_count
 from logitlab.studies.interruption import Terminated
-from logitlab.studies.workers import run_in_processes
 
 
 def serial(job, trials, listener):
@@ -115,14 +114,36 @@ def test_the_users_script_is_not_run_again_in_a_worker(job, make_trials, diary):
 @pytest.mark.parametrize(
     ("behaviour", "how"), [("die", r"was killed by signal 9 \(SIGKILL\)"), ("leave", "ended with exit code 7")]
 )
-def test_a_dying_worker_costs_its_own_trial_alone(job, make_trials, diary, behaviour, how):
+def test_a_worker_that_dies_each_time_costs_its_own_trial_alone(job, make_trials, diary, behaviour, how):
     trials = make_trials(behaviour, "well", "well", "well")
-    run_in_processes(job, trials, diary, workers=2)
+    run_in_processes(job, trials, diary, workers=2, attempts=2)
     store = Store(job.root)
     assert [store.is_done(trial.identity) for trial in trials] == [False, True, True, True]
     error = store.failure(trials[0].identity)["error"]
-    assert error["kind"] == "WorkerDied"
-    assert re.search(how, error["message"])
+    assert (error["kind"], error["attempt"]) == ("WorkerDied", 1)
+    assert re.search(how + r"\. That was attempt 2 of 2\. Take fewer workers or a smaller batch_size", error["message"])
+    assert (store.trial_folder(trials[0].identity) / "runs").read_text() == "run\n" * 2
+    (again,) = (text for text in notices(diary) if "tried again" in text)
+    assert re.search(how + r" with the trial 'softmax', seed 0 .* tried again \(attempt 2 of 2\)", again)
+    assert [event[0] for event in diary.of(trials[0].identity)] == ["started", "epoch", "started", "epoch", "ended"]
+
+
+def test_one_attempt_is_enough_where_the_user_says_so(job, make_trials, diary):
+    (trial,) = make_trials("leave")
+    run_in_processes(job, [trial], diary, workers=1, attempts=1)
+    error = Store(job.root).failure(trial.identity)["error"]
+    assert error["message"].startswith("Its worker process ended with exit code 7. Take fewer workers")
+    assert notices(diary) == []
+
+
+def test_a_worker_that_dies_once_costs_an_attempt(job, make_trials, diary):
+    trials = make_trials("die_once", "well")
+    run_in_processes(job, trials, diary, workers=2)
+    store = Store(job.root)
+    assert all(store.is_done(trial.identity) for trial in trials)
+    fewer, again = notices(diary)
+    assert "perhaps because memory ran out: from now on 1 trial runs at a time" in fewer
+    assert "tried again (attempt 2 of 3)" in again
 
 
 def test_a_plugin_that_workers_cannot_import_is_told(tmp_path, fake_trials, make_trials, diary):
@@ -201,7 +222,7 @@ def test_sigterm_ends_this_process_at_once(job, make_trials, diary):
 def test_the_second_ctrl_c_and_sigterm_end_the_workers_and_keep_what_is_done(
     job, make_trials, diary, behaviour, how, kind, monkeypatch
 ):
-    monkeypatch.setattr("logitlab.studies.workers._GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("logitlab.studies.executors.process._GRACE_SECONDS", 0.5)
     trials = make_trials("well", behaviour, how, "well")
     with pytest.raises(kind):
         run_in_processes(job, trials, diary, workers=2)
@@ -321,8 +342,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import fake_trials
 from logitlab.config.trial import TrialConfig
-from logitlab.studies.executors import Job, run_serial
-from logitlab.studies.workers import run_in_processes
+from logitlab.studies.executors import Job, run_in_processes, run_serial
 
 class Quiet:
     def notice(self, text): pass
@@ -358,8 +378,7 @@ from pathlib import Path
 import fake_trials
 from logitlab.config.training import TrainingConfig
 from logitlab.config.trial import ComponentConfig, DataConfig, TrialConfig
-from logitlab.studies.executors import Job
-from logitlab.studies.workers import run_in_processes
+from logitlab.studies.executors import Job, run_in_processes
 
 class Quiet:
     def notice(self, text): pass

@@ -10,9 +10,8 @@ import pytest
 
 from logitlab.records import Store
 from logitlab.studies import interruption as module
-from logitlab.studies.executors import Job
+from logitlab.studies.executors import Job, run_in_processes
 from logitlab.studies.interruption import Terminated, interruptible
-from logitlab.studies.workers import run_in_processes
 
 
 def send(number):

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from preloaded import ForkedWorkers
 from logitlab.cli.main import main
-from logitlab.studies import workers
+from logitlab.studies.executors import process as workers
 workers.multiprocessing = ForkedWorkers(Path(sys.argv.pop(1)))
 sys.exit(main())
 """

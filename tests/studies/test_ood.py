@@ -102,7 +102,7 @@ def test_a_trial_that_is_trained_again_is_measured_again(train, tmp_path):
 
 @pytest.mark.slow
 def test_workers_measure_like_this_process(train, tmp_path, diary, monkeypatch):
-    monkeypatch.setattr("logitlab.studies.workers.multiprocessing", ForkedWorkers())
+    monkeypatch.setattr("logitlab.studies.executors.process.multiprocessing", ForkedWorkers())
     train(ood=["none"], seeds=1)
     diary.events.clear()
     beside = train(executor="process", workers=1, ood=["noise"], seeds=2)

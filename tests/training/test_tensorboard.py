@@ -91,7 +91,7 @@ def test_the_commands_say_it_in_one_line(tmp_path, no_tensorboard, capsys, comma
 
 @pytest.mark.slow
 def test_workers_log_as_well(tmp_path, monkeypatch):
-    monkeypatch.setattr("logitlab.studies.workers.multiprocessing", ForkedWorkers())
+    monkeypatch.setattr("logitlab.studies.executors.process.multiprocessing", ForkedWorkers())
     options = {"heads": ["softmax", "cosine"], "backbone": "mlp", "seeds": 1, "epochs": 2, "train_limit": 60}
     options |= {"ood": ["none"], "report": False}
     comparison = compare("digits", **options, out=tmp_path, executor="process", workers=1, tensorboard=True)

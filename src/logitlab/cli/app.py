@@ -14,6 +14,7 @@ from .export_records import export_records
 from .heads import heads
 from .predict import predict
 from .single import SingleValues
+from .study import app as study
 from .train import train
 
 app = typer.Typer(name="logitlab", add_completion=False, pretty_exceptions_enable=False)
@@ -28,6 +29,7 @@ _COMMANDS = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(name=_name, cls=SingleValues)(_command)
+app.add_typer(study, name="study")
 
 
 def _show_version(wanted: bool) -> None:

@@ -106,7 +106,7 @@ def compare(
     executor: Annotated[
         str,
         typer.Option(
-            help="process: trials side by side (one after another on a GPU); serial: in this process.",
+            help="process: trials side by side (one after another on a GPU); serial: in this process; ray; slurm.",
             metavar="NAME",
             rich_help_panel=_EXECUTION,
         ),

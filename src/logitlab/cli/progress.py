@@ -42,6 +42,10 @@ class Lines:
         self.finished = self._ended = len(trials) - len(pending)
         self._line(_opening(trials, pending, workers))
 
+    def planned(self, trials: Sequence[TrialConfig]) -> None:
+        """Count trials that have come to be known."""
+        self.total += len(trials)
+
     def notice(self, text: str) -> None:
         """Say ``text``."""
         self._line(f"Note: {text}")
@@ -105,6 +109,14 @@ class Bars(Lines):
             self._study = self._progress.add_task("study", total=epochs, note="")
             self._progress.start()
 
+    def planned(self, trials: Sequence[TrialConfig]) -> None:
+        """Lengthen the bar of the study."""
+        super().planned(trials)
+        if self._study is not None:
+            task = self._progress.tasks[self._progress.task_ids.index(self._study)]
+            epochs = sum(trial.training.epochs for trial in trials)
+            self._progress.update(self._study, total=(task.total or 0) + epochs)
+
     def trial_started(self, trial: TrialConfig) -> None:
         """Show the trial's bar."""
         task = self._progress.add_task(label(trial), total=trial.training.epochs, note="")
@@ -166,22 +178,29 @@ def outcome(record: Mapping[str, Any]) -> str:
     """Say in one line what a trial measured, or why it failed."""
     if "error" in record:
         return f"FAILED: {' '.join(str(record['error']['message']).split())}"
-    parts = [f"accuracy {record['result']['test']['accuracy']:.2%}"]
-    kappa = record["result"]["test"].get("kappa")
+    # The trials of a search have looked at the validation images alone.
+    measured = record["result"]["test"] or record["result"]["validation"]
+    which = "" if record["result"]["test"] else "validation "
+    parts = [f"{which}accuracy {measured['accuracy']:.2%}"]
+    kappa = measured.get("kappa")
     if kappa is not None:
         parts.append(f"κ {kappa:.3g}")
     return ", ".join([*parts, f"{record['provenance'].get('seconds', 0.0):.1f} s"])
 
 
 def _opening(trials: Sequence[TrialConfig], pending: Sequence[TrialConfig], workers: int) -> str:
+    if not trials:
+        return "No trial is to be run."
     first = trials[0]
     heads = len({(trial.head.name, str(trial.head.parameters)) for trial in trials})
     seeds = len({trial.seed for trial in trials})
     backbone = Specification(first.backbone.name, first.backbone.parameters)
-    study = (
-        f"{printable(first.data.name)}, {backbone}: {_count(heads, 'head')} x {_count(seeds, 'seed')} = "
-        f"{_count(len(trials), 'trial')} of {_count(first.training.epochs, 'epoch')}"
-    )
+    lengths = sorted({trial.training.epochs for trial in trials})
+    length = _count(lengths[0], "epoch") if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]} epochs"
+    crossed = f"{_count(heads, 'head')} x {_count(seeds, 'seed')}"
+    # A grid, or a search, has more than heads and seeds.
+    product = f"{crossed} = " if heads * seeds == len(trials) else f"{crossed}, "
+    study = f"{printable(first.data.name)}, {backbone}: {product}{_count(len(trials), 'trial')} of {length}"
     kept = len(trials) - len(pending)
     if not pending:
         return f"{study}; all of them are recorded already."

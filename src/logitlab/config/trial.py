@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from .training import TrainingConfig
 from .validation import Configuration
@@ -40,9 +40,10 @@ class ComponentConfig(Configuration):
     Attributes:
         name: its name in the registry.
         parameters: keyword arguments of its factory.
-        module: for a user's head, the module whose import registers it; None for built-in ones.
-        source: for a user's head, the SHA-256 of the code that makes it, so that an edited head is a new trial; for
-            a backbone that starts from a file of weights, the SHA-256 of that file.
+        module: for a user's head, or a head with a user's temperature, the module whose import registers it; where
+            the two have different modules, both, joined by a comma. None for built-in ones.
+        source: for a user's head or temperature, the SHA-256 of the code that makes it, so that an edited head is a
+            new trial; for a backbone that starts from a file of weights, the SHA-256 of that file.
         resolved: all that the parameters stand for, presets and defaults included; None where nothing is known
             beyond them. The identity of a trial rests on it: ``cosine`` and ``cosine:tau=0.05`` are one trial,
             and a preset whose numbers change makes another. Where a file of weights lies is left out.
@@ -72,6 +73,10 @@ class TrialConfig(Configuration):
         seed: fixes initialisation, order and augmentation, alike for every head (paired seeds).
         revision: raised with every change of LogitLab that gives the same configuration another result, so that
             old records are not taken for new ones.
+        measure_test: whether the finished model is measured on the test images. False for the trials of a search,
+            which choose and therefore look at the validation images alone. Where it is True it is left out of the
+            configuration that a record holds, and so of the identity: trials of before this option stay the trials
+            that they were.
     """
 
     data: DataConfig
@@ -81,6 +86,14 @@ class TrialConfig(Configuration):
     training: TrainingConfig
     seed: int = Field(ge=0)
     revision: Literal[1, 2] = REVISION
+    measure_test: bool = True
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        if values.get("measure_test"):
+            del values["measure_test"]
+        return values
 
     @property
     def identity(self) -> str:

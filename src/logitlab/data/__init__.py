@@ -5,9 +5,10 @@ from .corruptions import CORRUPTIONS, CorruptedImages, available_corruptions, co
 from .dataset import DataSet
 from .decoding import ImageFiles
 from .images import Images, MemoryImages
-from .loading import list_data_sets, load_data
+from .loading import content_decides, list_data_sets, load_data
 from .ood import OodSet, list_ood_sets, load_ood
 from .pixels import pixel_statistics
+from .registry import data_set_module, register_data_set
 from .sampling import epoch_order
 from .splitting import Split, split_data
 from .streaming import StreamedImages
@@ -24,7 +25,9 @@ __all__ = [
     "Split",
     "StreamedImages",
     "available_corruptions",
+    "content_decides",
     "corrupt",
+    "data_set_module",
     "epoch_order",
     "list_data_sets",
     "list_ood_sets",
@@ -32,5 +35,6 @@ __all__ = [
     "load_ood",
     "pixel_statistics",
     "prepare_batch",
+    "register_data_set",
     "split_data",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,6 +50,53 @@ class DataSet:
     def num_classes(self) -> int:
         """The number of classes, C."""
         return len(self.class_names)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        name: str,
+        x_train: Any,
+        y_train: Any,
+        x_test: Any = None,
+        y_test: Any = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        image_size: int | None = None,
+        augmentation: str = "none",
+    ) -> DataSet:
+        """Make a data set of NumPy arrays, or of what becomes one: checked, resized, fingerprinted.
+
+        Args:
+            name: what it is called in tables.
+            x_train: uint8 ``[N, H, W]`` (grey) or ``[N, H, W, C]``, C 1 or 3.
+            y_train: integers ``[N]`` from 0.
+            x_test: likewise; None splits a fifth of each class off ``x_train``, by a fixed seed.
+            y_test: likewise.
+            class_names: one name a class; None numbers them up to the largest label.
+            image_size: side to which the images are resized, in pixels; None keeps their size.
+            augmentation: what training uses unless told otherwise: ``"none"``, ``"crop"`` or ``"crop_flip"``.
+
+        Raises:
+            DataError: an array has another type or shape, a label is out of range, images are not square.
+
+        >>> import numpy
+        >>> images, labels = numpy.zeros((10, 8, 8), dtype=numpy.uint8), numpy.arange(10) % 2
+        >>> data = DataSet.from_arrays("mine", images, labels, image_size=16)
+        >>> len(data.train), len(data.test), data.num_classes, data.image_size
+        (8, 2, 2, 16)
+        """
+        from .arrays import data_set_from_arrays
+
+        return data_set_from_arrays(
+            name,
+            x_train,
+            y_train,
+            x_test,
+            y_test,
+            class_names=class_names,
+            image_size=image_size,
+            augmentation=augmentation,
+        )
 
 
 @dataclass(frozen=True, eq=False)

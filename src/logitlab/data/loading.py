@@ -14,6 +14,7 @@ from .faults import unreadable
 from .folder import load_folder
 from .idx import load_idx
 from .npz import load_npz
+from .registry import DATA_SETS, load_registered
 
 _OWN = ("cifar10", "digits", "fashion-mnist", "mnist")
 _CHOICES = f"Give {', '.join(_OWN)}, a torchvision set such as svhn, a folder with a sub-folder a class, or npz:FILE"
@@ -28,7 +29,19 @@ def list_data_sets() -> list[str]:
     """
     from .torchvision_sets import list_torchvision_sets
 
-    return sorted({*_OWN, *list_torchvision_sets()})
+    return sorted({*_OWN, *DATA_SETS.names(), *list_torchvision_sets()})
+
+
+def content_decides(name: str) -> bool:
+    """Say whether the fingerprint of a set is that of its images as they are stored, whatever size they are asked for.
+
+    That of torchvision's sets is of the resized images, and that of a folder of what is read of its files.
+
+    >>> content_decides("digits"), content_decides("svhn")
+    (True, False)
+    """
+    known = name.lower()
+    return known.startswith("npz:") or known in ("digits", "mnist", "fashion-mnist", "fashionmnist")
 
 
 def load_data(name: str, *, image_size: int | None = None, root: str | Path | None = None) -> DataSet:
@@ -41,6 +54,7 @@ def load_data(name: str, *, image_size: int | None = None, root: str | Path | No
             - ``"fashion-mnist"``, ``"mnist"``: IDX files in ``root``;
             - ``"cifar10"``: ``root/cifar10/cifar10_subset_2000x400.npz`` if it is there, otherwise
               torchvision's;
+            - one that was registered by :func:`~logitlab.data.register_data_set`;
             - a classification set of torchvision by its class's name in any case, such as ``"svhn"``;
             - ``"npz:FILE"``: see `logitlab.data.npz.load_npz`;
             - a folder: see `logitlab.data.folder.load_folder`.
@@ -81,6 +95,8 @@ def _load(name: str, base: Path, image_size: int | None) -> DataSet:
         return load_digits(image_size)
     if known in ("mnist", "fashion-mnist", "fashionmnist"):
         return load_idx("mnist" if known == "mnist" else "fashion-mnist", base, image_size)
+    if known in DATA_SETS:
+        return load_registered(known, base, image_size)
     if known == "cifar10" and (base / _CIFAR10_SUBSET).is_file():
         return load_npz(base / _CIFAR10_SUBSET, name=known, image_size=image_size, augmentation="crop_flip")
     from .torchvision_sets import list_torchvision_sets, load_torchvision

@@ -8,11 +8,9 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from logitlab.config.errors import DataError
 
+from .arrays import part_of_arrays
 from .dataset import DataSet, Part, check_labels, data_set_from_parts
 from .faults import one_line, unreadable
 from .splitting import split_off_test
@@ -94,28 +92,4 @@ def _list(members: list[str]) -> str:
 
 
 def _part(path: Path, arrays: dict[str, Any], pixels_key: str, labels_key: str) -> Part:
-    """Check images and labels, and lay the images out as ``[N, C, H, W]``."""
-    pixels, labels = arrays[pixels_key], arrays[labels_key]
-    if pixels.dtype != "uint8":
-        raise DataError(
-            f"'{path}': expected '{pixels_key}' as uint8, 0 to 255. Got {pixels.dtype}; scale and convert it."
-        )
-    if pixels.size == 0 or pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[-1] not in (1, 3)):
-        raise DataError(
-            f"'{path}': expected '{pixels_key}' as [N, H, W], or [N, H, W, C] with C 1 or 3. Got {list(pixels.shape)}."
-        )
-    if labels.dtype.kind not in "iu" or labels.shape != (len(pixels),):
-        raise DataError(
-            f"'{path}': expected '{labels_key}' as {len(pixels)} integers, one an image. "
-            f"Got {labels.dtype} {list(labels.shape)}."
-        )
-    largest = int(labels.max())
-    if largest > torch.iinfo(torch.int64).max:
-        # An uint64 of this size would become a negative number below.
-        raise DataError(
-            f"'{path}': label {largest} of '{labels_key}' image {int(labels.argmax())} is out of range; "
-            "expected 0 to C - 1 for C classes."
-        )
-    images: Tensor = torch.from_numpy(pixels)
-    images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
-    return Part(images, torch.from_numpy(labels.astype("int64")))
+    return part_of_arrays(f"'{path}'", arrays[pixels_key], arrays[labels_key], (pixels_key, labels_key))

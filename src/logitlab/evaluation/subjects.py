@@ -148,7 +148,7 @@ class Subject:
 
     def data(self) -> DataSet:
         """Load the data set at the size of this model."""
-        return _load_data(self.around.data, self.description.image_size, self.around.data_root)
+        return shared_data(self.around.data, self.description.image_size, self.around.data_root)
 
     def part(self, name: str) -> Images:
         """Return the images of a part."""
@@ -181,7 +181,7 @@ class Subject:
 
     def other(self, name: str, part: str, limit: int | None) -> tuple[DataSet, Pass]:
         """The pass over a part of another data set, for a linear probe."""
-        data = _load_data(name, self.description.image_size, self.around.data_root)
+        data = shared_data(name, self.description.image_size, self.around.data_root)
         essence = {**self._essence, "other": data.fingerprint, "part": part}
         return data, self._run(essence, self.load, lambda: getattr(data, part), f"{name}, {part}", (), limit)
 
@@ -297,8 +297,8 @@ def open_subject(folder: Path, around: Surroundings) -> Subject:
 
 
 @lru_cache(maxsize=4)
-def _load_data(name: str, side: int, root: str | None) -> DataSet:
-    """Keep the data sets: many models look at the same images."""
+def shared_data(name: str, side: int, root: str | None) -> DataSet:
+    """Load a data set at a size, as ``load_data`` does, and keep it: many models look at the same images."""
     return load_data(name, image_size=side, root=root)
 
 

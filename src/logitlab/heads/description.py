@@ -36,7 +36,6 @@ _CHOICES = {
     "normalizer": ("bound", "exact"),
     **CHOICES,
     **GROUP_CHOICES,
-    "temperature": tuple(TEMPERATURES),
     "preset": tuple(PRESET_CLASSES),
 }
 _WRITTEN = {
@@ -178,7 +177,7 @@ def describe_head(name: str) -> HeadDescription:
             default=defaults.get(key, _default(key, signature)),
             meaning=meanings.get(key, ""),
             own=key in own,
-            choices=_CHOICES.get(key),
+            choices=_choices().get(key),
             range=_RANGES.get(key),
         )
         for key in sorted(known, key=lambda key: list(own).index(key) if key in own else len(own))
@@ -198,7 +197,7 @@ def describe_head(name: str) -> HeadDescription:
 def _foreign(named: NamedHead) -> set[str]:
     """Parameters that are taken only to be refused in words, or that no command line can write."""
     grouped = issubclass(named.head_class, GroupSoftmaxHead)
-    foreign = {*AT_REST, *registry.TEMPERATURE_PARAMETERS, "inference_kappa"} if grouped else set()
+    foreign = {*AT_REST, *registry.temperature_parameters(), "inference_kappa"} if grouped else set()
     return foreign if named.margin is not None else foreign | {"margin"}
 
 
@@ -222,14 +221,21 @@ def _describe_registered(name: str) -> HeadDescription:
     return HeadDescription(name, source, {}, {}, {}, None, parameters, takes_any)
 
 
+def _choices() -> dict[str, tuple[str, ...]]:
+    # Users register temperatures of their own.
+    return {**_CHOICES, "temperature": tuple(TEMPERATURES)}
+
+
 def _expected(key: str) -> str:
     if key in _SPECIAL:
         return _SPECIAL[key]
-    if key in _CHOICES:
-        return " or ".join(_CHOICES[key])
+    if key in _choices():
+        return " or ".join(_choices()[key])
     if key in _RANGES:
         return str(_RANGES[key])
-    annotation = str(inspect.signature(Head).parameters[key].annotation)
+    known = inspect.signature(Head).parameters
+    # A temperature that a user registered says no more than the names of its parameters.
+    annotation = str(known[key].annotation) if key in known else ""
     return _WRITTEN.get(annotation, annotation)
 
 

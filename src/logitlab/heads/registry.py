@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from logitlab.config.errors import ParameterError
 from logitlab.config.names import nearest_name, unknown_name
 from logitlab.margins import Annealing, Margin
-from logitlab.temperature import NUMBERED, TEMPERATURES
+from logitlab.temperature import NUMBERED, REGISTERED_TEMPERATURES, TEMPERATURES
 
 from .head import Head
 from .presets import ALIASES, NAMED_HEADS, PRESET_CLASSES, NamedHead
@@ -26,6 +28,10 @@ _SOURCES: dict[str, str | None] = {}
 #: given by its name takes.
 TEMPERATURE_PARAMETERS = ("multiplier", "candidates", "search", "normalizer", "momentum")
 EXTRA_PARAMETERS = ("preset", *TEMPERATURE_PARAMETERS)
+
+
+# A temperature that users register cannot take these: they are the head's own.
+_OF_HEADS = frozenset(inspect.signature(Head).parameters)
 
 
 def create_head(name: str, in_features: int, num_classes: int, **parameters: Any) -> Head:
@@ -123,10 +129,28 @@ def head_name(name: str) -> str:
     return name
 
 
+def temperature_parameters() -> tuple[str, ...]:
+    """What a temperature that is given by its name takes, those that users registered included."""
+    registered = [
+        key for made in REGISTERED_TEMPERATURES.items().values() for key in inspect.signature(made).parameters
+    ]
+    return tuple(dict.fromkeys([*TEMPERATURE_PARAMETERS, *registered]))
+
+
 def _build_temperature(name: str, keywords: dict[str, Any], given: dict[str, Any]) -> None:
     """Hand a temperature that stands by its name the parameters that are its own, in place."""
-    own = {key: value for key in TEMPERATURE_PARAMETERS if (value := keywords.pop(key, None)) is not None}
     temperature = keywords.get("temperature")
+    if isinstance(temperature, str) and temperature in REGISTERED_TEMPERATURES:
+        shared = [key for key in inspect.signature(REGISTERED_TEMPERATURES[temperature]).parameters if key in _OF_HEADS]
+        if shared:
+            raise ParameterError(
+                f"The temperature '{temperature}' has a parameter '{shared[0]}', which heads have as well. Rename it."
+            )
+    own = {
+        key: value
+        for key in temperature_parameters()
+        if key not in _OF_HEADS and (value := keywords.pop(key, None)) is not None
+    }
     has_number = keywords.get("kappa") is not None or keywords.get("tau") is not None
     known: Any = {}
     if isinstance(temperature, str) and temperature in TEMPERATURES:
@@ -193,6 +217,11 @@ def canonical_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any
     has_bias = keywords.get("classifier", "linear") == "linear" or keywords.get("loss") == "sigmoid"
     defaults |= {"multiplier": 1.0, "candidates": None, "search": "grid", "normalizer": "bound", "momentum": 0.1}
     defaults |= {"bias": has_bias, "annealing": None, "detach_margin": False, "max_margin": None}
+    chosen = _users_temperature(keywords)
+    # The chosen temperature comes last: its default of a parameter may be another than a built-in one's.
+    for word in sorted(REGISTERED_TEMPERATURES.names(), key=lambda word: word == chosen):
+        signature = inspect.signature(REGISTERED_TEMPERATURES[word]).parameters
+        defaults |= {key: value.default for key, value in signature.items() if word == chosen or key not in defaults}
     return {key: value for key, value in sorted(keywords.items()) if value is not None and value != defaults[key]}
 
 
@@ -237,7 +266,7 @@ def known_parameters(name: str) -> list[str]:
     ]
     if named.margin is not None and "margin" not in inspect.signature(named.margin).parameters:
         keywords = [key for key in keywords if key != "margin"]  # LDAM makes its own
-    return [*dict.fromkeys(keywords), *EXTRA_PARAMETERS]
+    return list(dict.fromkeys([*keywords, *EXTRA_PARAMETERS, *temperature_parameters()]))
 
 
 def register_head(name: str, *, overwrite: bool = False) -> Callable[[AnyFactory], AnyFactory]:
@@ -286,18 +315,54 @@ def named_head(name: str) -> NamedHead | None:
     return NAMED_HEADS.get(ALIASES.get(name, name))
 
 
-def head_module(name: str) -> str | None:
-    """The module whose import registers a user's head; None for a built-in one."""
-    return _REGISTERED[name].__module__ if name in _REGISTERED else None
+def head_module(name: str, parameters: Mapping[str, Any] | None = None) -> str | None:
+    """The modules whose import registers what a head is made of, joined by commas; None for a built-in head.
+
+    Args:
+        name: of the head.
+        parameters: of the head; its temperature may be a user's too.
+    """
+    modules = [_REGISTERED[name].__module__ if name in _REGISTERED else None]
+    modules.append(REGISTERED_TEMPERATURES.module(_users_temperature(parameters)))
+    return ",".join(dict.fromkeys(module for module in modules if module is not None)) or None
 
 
-def head_source(name: str) -> str | None:
-    """SHA-256 of the code that makes a user's head; None for a built-in one.
+def head_source(name: str, parameters: Mapping[str, Any] | None = None) -> str | None:
+    """SHA-256 of the code that makes a user's head, or a head with a user's temperature; None for a built-in one.
 
     Of its file as it was when the head was registered, or, in a notebook, of the factory and all it reaches there.
     An edited head is another head: studies put this into the identity of a trial.
+
+    Args:
+        name: of the head.
+        parameters: of the head; its temperature may be a user's too.
     """
-    return (_SOURCES[name] or code_digest(_REGISTERED[name])) if name in _REGISTERED else None
+    head = (_SOURCES[name] or code_digest(_REGISTERED[name])) if name in _REGISTERED else None
+    temperature = REGISTERED_TEMPERATURES.source(_users_temperature(parameters))
+    if head is None or temperature is None or head == temperature:
+        return head or temperature
+    return hashlib.sha256(f"{head} {temperature}".encode()).hexdigest()
+
+
+def import_head(name: str, parameters: Mapping[str, Any], module: str | None) -> None:
+    """Import the modules of a user's head, and of its temperature, unless both are known already.
+
+    Args:
+        name: of the head.
+        parameters: of the head.
+        module: what :func:`head_module` said when the trial was planned; None imports nothing.
+    """
+    temperature = parameters.get("temperature")
+    known = not isinstance(temperature, str) or temperature in TEMPERATURES
+    if module is not None and not (known and ALIASES.get(name, name) in list_heads()):
+        for each in module.split(","):
+            importlib.import_module(each)
+
+
+def _users_temperature(parameters: Mapping[str, Any] | None) -> str:
+    """The name of the temperature that parameters ask for; empty where there is none."""
+    found = (parameters or {}).get("temperature")
+    return found if isinstance(found, str) else ""
 
 
 def _create_registered(name: str, in_features: int, num_classes: int, parameters: dict[str, Any]) -> Head:

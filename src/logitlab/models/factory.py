@@ -10,15 +10,25 @@ from typing import Any
 from logitlab.config.errors import ConfigurationError
 from logitlab.config.names import nearest_name
 
+from .all_cnn import AllCnnC
 from .backbone import Backbone
+from .resnet34_cifar import ResNet34Cifar
 from .resnet_cifar import ResNetCifar
 from .small import Mlp, SmallCnn
 from .timm_backbone import TimmBackbone
+from .wide_resnet import WideResNet
 
 # What the data and the recipe say; a user who gives one of these is told so instead of being overruled.
 _DERIVED = ("channels", "image_size", "img_size", "in_chans", "num_classes", "zero_init_last")
 
-_OWN: dict[str, Callable[..., Backbone]] = {"mlp": Mlp, "resnet_cifar": ResNetCifar, "small_cnn": SmallCnn}
+_OWN: dict[str, Callable[..., Backbone]] = {
+    "all_cnn_c": AllCnnC,
+    "mlp": Mlp,
+    "resnet34_cifar": ResNet34Cifar,
+    "resnet_cifar": ResNetCifar,
+    "small_cnn": SmallCnn,
+    "wide_resnet": WideResNet,
+}
 
 
 def list_backbones(*, timm: bool = False) -> list[str]:
@@ -28,7 +38,7 @@ def list_backbones(*, timm: bool = False) -> list[str]:
         timm: timm's models as well, more than a thousand.
 
     >>> list_backbones()
-    ['mlp', 'resnet_cifar', 'small_cnn']
+    ['all_cnn_c', 'mlp', 'resnet34_cifar', 'resnet_cifar', 'small_cnn', 'wide_resnet']
     """
     names = sorted(_OWN)
     if timm:
@@ -49,7 +59,7 @@ def create_backbone(
     """Build a network that maps images to features.
 
     Args:
-        name: ``"mlp"``, ``"small_cnn"``, ``"resnet_cifar"``, or any timm model.
+        name: one of ``list_backbones()``, or any timm model.
         channels: channels of an image.
         image_size: height and width of an image, in pixels.
         parameters: keyword arguments of the backbone, for instance ``{"depth": 32}`` for ``resnet_cifar``, and
@@ -87,7 +97,7 @@ def create_backbone(
             raise ConfigurationError(
                 f"The backbone '{name}' takes no parameter '{key}'; "
                 + (f"did you mean '{near}'? " if near else "")
-                + f"It takes: {', '.join(taken)}."
+                + (f"It takes: {', '.join(taken)}." if taken else "It takes none.")
             )
     return own(channels, image_size, **given)
 

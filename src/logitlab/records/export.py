@@ -17,7 +17,7 @@ from .store import Store
 Row = dict[str, Any]
 
 # What stands in the first columns; the others follow as they are found.
-_FIRST = ("identity", "status", "error", "head", "backbone", "data.name", "seed")
+_FIRST = ("study", "row", "role", "identity", "status", "error", "head", "backbone", "data.name", "seed")
 # A list an epoch, and a traceback, are no cells of a table.
 _LEFT_OUT = ("history",)
 

@@ -1,12 +1,17 @@
-"""Grids of trials: compare heads on one data set, in one process or many."""
+"""Grids of trials: compare heads on one data set, or run a whole study, on a laptop or a cluster."""
 
 from __future__ import annotations
 
 from .analyze import DEFAULT_ANALYSIS_FOLDER, AnalysisReport, analyze
-from .compare import DEFAULT_FOLDER, DEFAULT_HEADS, DEFAULT_SEEDS, compare
+from .compare import compare
 from .comparison import Comparison
 from .components import nearest_preset
+from .defaults import DEFAULT_FOLDER, DEFAULT_HEADS, DEFAULT_SEEDS
 from .progress import Reporter, Silent
+from .results import gather_results
+from .run_study import run
+from .study_outcome import StudyOutcome
+from .study_source import define
 from .train import TrainedModel, train
 
 __all__ = [
@@ -18,9 +23,13 @@ __all__ = [
     "Comparison",
     "Reporter",
     "Silent",
+    "StudyOutcome",
     "TrainedModel",
     "analyze",
     "compare",
+    "define",
+    "gather_results",
     "nearest_preset",
+    "run",
     "train",
 ]

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..records.analysis import AnalysedModel, Analysis
+from ..records.analysis import MEASURE_NAMES, AnalysedModel, Analysis
 
 _BLANK = "–"
 _HANGING: dict[str, Any] = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
@@ -47,7 +47,7 @@ def analysis_text(analysis: Analysis, width: int | None = None) -> str:
         lines, the last one ended; columns that no model has are left out.
     """
     data = analysis.data
-    columns = [*_COLUMNS, *_strange_columns(analysis)]
+    columns = [*_COLUMNS, *_registered_columns(analysis), *_strange_columns(analysis)]
     cells = [[_written(column, column.number(analysis, model)) for model in analysis.models] for column in columns]
     shown = [(column, cell) for column, cell in zip(columns, cells) if any(text != _BLANK for text in cell)]
     labels = ["model", *(model.label for model in analysis.models)]
@@ -117,6 +117,11 @@ _COLUMNS = (
 )
 
 
+def _registered_columns(analysis: Analysis) -> list[_Column]:
+    """Measurements that users registered: what the file has beyond LogitLab's own."""
+    return [_Column(name.replace("_", " "), 4, _value(name)) for name in analysis.measures if name not in MEASURE_NAMES]
+
+
 def _strange_columns(analysis: Analysis) -> list[_Column]:
     titles = dict.fromkeys(title for sets in analysis.ood.values() for title in sets)
 
@@ -137,7 +142,7 @@ def _conventions(analysis: Analysis) -> list[str]:
     """How each measure of the table was computed, in a line; one for every way where models differ in it."""
     lines = []
     for name, found in analysis.measures.items():
-        if name not in _IN_TABLE:
+        if name in MEASURE_NAMES and name not in _IN_TABLE:
             continue
         ways: dict[str, list[str]] = {}
         for label, entry in found.items():

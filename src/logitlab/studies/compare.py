@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,26 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.errors import LogitLabError
 from ..config.specification import Specification
+from ..config.study import ExecutionConfig
 from ..config.torchrun import refuse_torchrun
-from ..config.trial import TrialConfig
 from ..records import Store
 from .analyze import analyze_study
 from .comparison import Comparison
-from .executors import Job, TrialFunction, run_serial, worker_count
+from .defaults import DEFAULT_FOLDER, DEFAULT_HEADS, DEFAULT_SEEDS
+from .executors import TrialFunction
 from .faults import Faults
+from .keeping import keep_plan
 from .measuring import choose_measures
-from .ood import attach_ood, choose_ood, missing_ood, tell_ood
+from .ood import attach_ood, choose_ood
 from .plan import Plan, plan_comparison
 from .progress import Reporter, Silent
+from .running import Work, run_trials
 
 if TYPE_CHECKING:
     from ..records.analysis import Analysis
-    from ..training import Progress
-
-#: The heads that are compared when none is named.
-DEFAULT_HEADS = ("softmax", "label_smoothing", "logit_norm", "sigmoid", "cosine", "cosine_ls", "cosine_2ls")
-DEFAULT_FOLDER = "logitlab-runs"
-DEFAULT_SEEDS = 3
 
 
 def compare(
@@ -73,7 +69,7 @@ def compare(
         seeds: how many (0, 1, ...), or which.
         out: the folder of records and trained models.
         executor: ``"process"`` runs trials side by side in processes of their own, one torch thread each on a
-            CPU, one trial at a time on a GPU; ``"serial"`` runs them here.
+            CPU, one trial at a time on a GPU; ``"serial"`` runs them here; ``"ray"`` and ``"slurm"`` on a cluster.
         workers: how many trials at a time; None for one a CPU core.
         device: a torch device; None for a GPU where there is one.
         data_root: the folder that holds data sets; None for ``$LOGITLAB_DATA``.
@@ -136,7 +132,9 @@ def compare(
             )
         faults.raise_all()
         assert plan is not None
-        run_plan(plan, trial_function(tensorboard), folder, root, executor, workers, reporter)
+        keep_plan(plan, folder, plugins)
+        execution = ExecutionConfig.model_validate({"executor": executor, "workers": workers})
+        run_plan(plan, trial_function(tensorboard), folder, root, execution, reporter)
         analysis = _analyse(plan, measures, folder, str(data), root, reporter) if measures else None
         if report:
             reporter.reporting()
@@ -206,115 +204,9 @@ def run_plan(
     function: TrialFunction,
     folder: Path,
     data_root: str | None,
-    executor: str,
-    workers: int | None,
+    execution: ExecutionConfig,
     reporter: Reporter,
 ) -> None:
-    """Run the trials of a plan that have no record yet, and measure the others on the OOD sets that they lack.
-
-    Trials that another runner holds are waited for.
-
-    Ctrl-C lets the running trials finish; a second one, and SIGTERM, end them at once. Both kinds of end leave a
-    snapshot from which the same call resumes.
-
-    Args:
-        plan: the trials.
-        function: runs one trial.
-        folder: of the records.
-        data_root: the folder that holds data sets.
-        executor: ``"process"`` or ``"serial"``.
-        workers: trials at a time; None for the executor's rule.
-        reporter: receives the events.
-
-    Raises:
-        LogitLabError: a fault that concerns every trial; a folder that takes no records is one, found before the
-            first trial.
-        KeyboardInterrupt: the user ended the study before its last trial.
-    """
-    store = Store(folder)
-    here = executor == "serial" or bool(plan.homeless)
-    job = Job(function, folder, plan.device, data_root, plan.plugins, plan.ood)
-    try:
-        pending = [trial for trial in plan.trials if not store.is_done(trial.identity)]
-        listener = _Relay(store, reporter, plan)
-        trained = [trial for trial in plan.trials if trial.identity in listener.lacking]
-        refusal = None
-        if pending or trained:
-            try:
-                store.prove_writable()
-            except OSError as fault:
-                if pending:
-                    raise
-                # A finished study can be looked at where nothing can be written.
-                trained, refusal = [], fault.strerror or str(fault)
-        count = 1 if here else worker_count(plan.device, workers, len(pending) + len(trained))
-        reporter.start(plan.trials, pending, count)
-        if refusal is not None:
-            reporter.notice(f"Nothing can be written in '{folder}' ({refusal}), so OOD sets are not measured.")
-        waiting = {trial.identity for trial in pending}
-        for trial in plan.trials:
-            # What a process left that was killed right after the record; a folder that is read-only may keep it.
-            if trial.identity not in waiting:
-                with suppress(OSError):
-                    store.sweep(trial.identity)
-        for trial in pending:
-            damage = store.damage(trial.identity)
-            if damage is not None:
-                reporter.notice(f"{damage} The trial runs again.")
-        if plan.homeless and executor != "serial" and pending:
-            names = ", ".join(f"'{name}'" for name in plan.homeless)
-            reporter.notice(
-                f"No other process can import {names}, so the trials run one after another in this one. "
-                "Move it to a module of its own to run them side by side."
-            )
-        if here:
-            run_serial(job, [*pending, *trained], listener)
-        elif pending or trained:
-            from .workers import run_in_processes
-
-            run_in_processes(job, [*pending, *trained], listener, count)
-    except OSError as fault:
-        reason = fault.strerror or fault
-        raise LogitLabError(
-            f"Cannot write the records in '{folder}': {reason}. Give another folder, or make room. Finished trials are "
-            "kept, and the same call continues."
-        ) from fault
-
-
-class _Relay:
-    """Hands the events of an executor to a reporter, with what each ended trial left in the store.
-
-    Attributes:
-        lacking: for each trial that was done before, by identity, the OOD sets that it is still to be measured on.
-            To the reporter such a trial is a sentence and not a trial that runs.
-    """
-
-    def __init__(self, store: Store, reporter: Reporter, plan: Plan) -> None:
-        self._store = store
-        self._reporter = reporter
-        self._ood = plan.ood
-        self.lacking = {
-            trial.identity: missing
-            for trial in plan.trials
-            if (missing := missing_ood(store, trial, plan.ood)) and store.is_done(trial.identity)
-        }
-
-    def notice(self, text: str) -> None:
-        self._reporter.notice(text)
-
-    def trial_started(self, trial: TrialConfig) -> None:
-        if trial.identity not in self.lacking:
-            self._reporter.trial_started(trial)
-
-    def epoch(self, progress: Progress) -> None:
-        self._reporter.epoch(progress)
-
-    def trial_ended(self, trial: TrialConfig) -> None:
-        lacked = self.lacking.get(trial.identity)
-        if lacked is not None:
-            self._reporter.notice(tell_ood(self._store, trial, lacked))
-            return
-        for record in self._store.records([trial.identity]):
-            self._reporter.trial_ended(trial, record)
-            if "error" not in record and (missing := missing_ood(self._store, trial, self._ood)):
-                self._reporter.notice(tell_ood(self._store, trial, missing))
+    """Run the trials of a plan; arguments and errors as of :func:`~logitlab.studies.running.run_trials`."""
+    work = Work(function, folder, plan.device, execution, data_root, plan.plugins, plan.homeless, plan.ood)
+    run_trials(work, plan.trials, reporter)

@@ -148,8 +148,8 @@ def read_heads(
             component = ComponentConfig(
                 name=specification.name,
                 parameters=specification.parameters,
-                module=head_module(specification.name),
-                source=head_source(specification.name),
+                module=head_module(specification.name, specification.parameters),
+                source=head_source(specification.name, specification.parameters),
                 resolved=canonical_parameters(specification.name, specification.parameters),
             )
             if component in found:

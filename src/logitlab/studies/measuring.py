@@ -43,7 +43,8 @@ def choose_measures(
     """Return the measures that names stand for, in the order of the page.
 
     Args:
-        names: ``"all"`` (everything but ``COSTLY_MEASURES``), ``"basic"``, or names of measures.
+        names: ``"all"`` (everything but ``COSTLY_MEASURES``), ``"basic"``, or names of measures, those that users
+            registered included.
         probes: data sets for a linear probe; the measure ``"probe"`` comes with them.
         control: the control of W Figure 3a, which belongs to ``"cka"``.
 
@@ -53,8 +54,10 @@ def choose_measures(
     >>> choose_measures(["rank", "accuracy"])
     ('accuracy', 'rank')
     """
+    from ..evaluation.measurements import MEASUREMENTS
+
     given = [names] if isinstance(names, str) else list(names)
-    known = (*MEASURE_NAMES, *BETWEEN_NAMES)
+    known = (*MEASURE_NAMES, *MEASUREMENTS.names(), *BETWEEN_NAMES)
     wanted: set[str] = set()
     faults = []
     for name in given:
@@ -126,9 +129,10 @@ def measure_models(
         LogitLabError: no model could be run.
         OSError: the file system refuses.
     """
-    from ..evaluation.analyses import MEASURES, out_of_distribution, plain_entry
+    from ..evaluation.analyses import find_measures, out_of_distribution, plain_entry
     from ..evaluation.between import MOST_MODELS, representatives
 
+    functions = find_measures()
     failures: list[AnalysisFailure] = []
     measures: dict[str, dict[str, dict[str, Any]]] = {}
     ood: dict[str, dict[str, dict[str, dict[str, float | None]]]] = {}
@@ -156,12 +160,12 @@ def measure_models(
         alive.append(subject)
         tell(f"{subject.label}: measuring.")
         for name in names:
-            if name not in MEASURES or (name == "tsne" and not any(subject is each for each in mapped)):
+            if name not in functions or (name == "tsne" and not any(subject is each for each in mapped)):
                 continue
             found = attempt(
                 subject.label,
                 name,
-                lambda subject=subject, name=name: plain_entry(MEASURES[name](subject, request)),  # type: ignore[misc]
+                lambda subject=subject, name=name: plain_entry(functions[name](subject, request)),  # type: ignore[misc]
             )
             if found is not None:
                 measures.setdefault(name, {})[subject.label] = found

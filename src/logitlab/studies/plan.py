@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..config.errors import ConfigurationError
 from ..config.specification import Specification
+from ..config.study import EXECUTORS
 from ..config.training import TrainingConfig
 from ..config.trial import ComponentConfig, DataConfig, TrialConfig
 from ..config.validation import validate
@@ -17,9 +18,7 @@ from ..records import OodSource
 from .components import Shape, check_executor, read_backbone, read_device, read_heads
 from .faults import Faults
 from .ood import read_ood_sets
-from .plugins import import_plugins, worker_plugin
-
-EXECUTORS = ("process", "serial")
+from .plugins import import_plugins, plugins_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Plan:
         trials: seed by seed, and head by head within a seed, so that a study that is cut short still compares.
         device: the torch device.
         plugins: what a worker imports before its first trial.
-        homeless: heads that no other process can import.
+        homeless: heads, stages and data sets whose module no other process can import.
         ood: out-of-distribution sets that every trial is measured on.
     """
 
@@ -66,7 +65,7 @@ def plan_comparison(
         training: fields of ``TrainingConfig``.
         seeds: how many (0, 1, ...), or which.
         out: the folder of the records.
-        executor: ``"process"`` or ``"serial"``.
+        executor: one of ``EXECUTORS``.
         workers: trials at a time; None for the executor's rule.
         device: a torch device; None for a GPU where there is one.
         data_root: the folder that holds data sets; None for the default.
@@ -88,7 +87,7 @@ def plan_comparison(
     with faults:
         source = validate(DataConfig, data)
     with faults:
-        _check_folder(out)
+        check_folder(out)
     with faults:
         check_executor(executor, EXECUTORS)
     with faults:
@@ -122,7 +121,8 @@ def plan_comparison(
         for seed in numbers
         for component in components
     )
-    return Plan(trials, chosen, *_worker_plugins(plugins, components), sources)
+    parts = registered_parts(components, [source.name, *(each.name for each in sources)])
+    return Plan(trials, chosen, *worker_plugins(plugins, parts), sources)
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _check_count(name: str, value: Any) -> None:
         raise ConfigurationError(f"'{name}' must be an int of at least 1. Got {value!r}.")
 
 
-def _check_folder(out: Path) -> None:
+def check_folder(out: Path) -> None:
     """See that records can be written below ``out``, without making anything yet."""
     nearest = out
     try:
@@ -180,18 +180,34 @@ def _check_folder(out: Path) -> None:
         raise ConfigurationError(f"'out' must be a folder that can be written to. '{nearest}' cannot.")
 
 
-def _worker_plugins(
-    plugins: Sequence[str], components: Sequence[ComponentConfig]
+def worker_plugins(
+    plugins: Sequence[str], registered: Iterable[tuple[str, str | None]]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return what workers import, and the heads whose module they cannot import."""
+    """Return what workers import, and what is registered in modules that they cannot import.
+
+    Args:
+        plugins: as the user named them.
+        registered: name of a head, data set or stage, and the modules that register it, joined by commas; None for
+            what is built in.
+    """
     needed = [os.path.realpath(plugin) if plugin.endswith(".py") else plugin for plugin in plugins]
     homeless = []
-    for component in components:
-        if component.module is None:
+    for name, modules in registered:
+        if modules is None:
             continue
-        plugin = worker_plugin(component.module)
-        if plugin is None:
-            homeless.append(component.name)
+        found = plugins_of(modules)
+        if found is None:
+            homeless.append(name)
         else:
-            needed.append(plugin)
-    return tuple(dict.fromkeys(needed)), tuple(homeless)
+            needed += found
+    return tuple(dict.fromkeys(needed)), tuple(dict.fromkeys(homeless))
+
+
+def registered_parts(components: Iterable[ComponentConfig], data: Iterable[str]) -> list[tuple[str, str | None]]:
+    """Return name and modules of heads, backbones and data sets, for :func:`worker_plugins`."""
+    from ..data import data_set_module
+
+    return [
+        *((component.name, component.module) for component in components),
+        *((name, data_set_module(name)) for name in data),
+    ]

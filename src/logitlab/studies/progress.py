@@ -20,6 +20,9 @@ class Reporter(Protocol):
     def start(self, trials: Sequence[TrialConfig], pending: Sequence[TrialConfig], workers: int) -> None:
         """The study begins: of ``trials`` those in ``pending`` are still to run, ``workers`` at a time."""
 
+    def planned(self, trials: Sequence[TrialConfig]) -> None:
+        """Further trials have come to be known by what others have found."""
+
     def notice(self, text: str) -> None:
         """Something that the user should know, one sentence."""
 
@@ -49,6 +52,9 @@ class Silent:
         """Say nothing."""
 
     def start(self, trials: Sequence[TrialConfig], pending: Sequence[TrialConfig], workers: int) -> None:
+        """Say nothing."""
+
+    def planned(self, trials: Sequence[TrialConfig]) -> None:
         """Say nothing."""
 
     def notice(self, text: str) -> None:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ..config.errors import RecordError, TrialError
 from ..config.names import printable
 from ..config.specification import Specification
+from ..config.study import ExecutionConfig
 from ..config.torchrun import torchrun_launch
 from ..config.trial import TrialConfig
 from ..records import Store
 from ..records.store import CARD_FILE
-from .compare import DEFAULT_FOLDER, run_plan, trial_function
+from .compare import run_plan, trial_function
+from .defaults import DEFAULT_FOLDER
 from .ood import attach_ood, choose_ood
 from .plan import Plan, plan_comparison
 from .progress import Reporter, Silent
@@ -175,7 +177,7 @@ def train(
         function = trial_function(tensorboard)
 
         def run(plan: Plan) -> None:
-            run_plan(plan, function, folder, root, "serial", None, reporter)
+            run_plan(plan, function, folder, root, ExecutionConfig(executor="serial"), reporter)
 
         if launch is None:
             run(plan)

@@ -2,7 +2,14 @@
 
 from .adacos import AdaCos
 from .base import Temperature
-from .by_name import NUMBERED, TEMPERATURES, create_temperature, number_refused
+from .by_name import (
+    NUMBERED,
+    REGISTERED_TEMPERATURES,
+    TEMPERATURES,
+    create_temperature,
+    number_refused,
+    register_temperature,
+)
 from .fixed import Fixed
 from .least_squares import LeastSquares, SearchReport
 from .maximum_likelihood import MaximumLikelihood
@@ -12,6 +19,7 @@ from .trainable import Trainable
 
 __all__ = [
     "NUMBERED",
+    "REGISTERED_TEMPERATURES",
     "TEMPERATURES",
     "AdaCos",
     "Fixed",
@@ -24,4 +32,5 @@ __all__ = [
     "Trainable",
     "create_temperature",
     "number_refused",
+    "register_temperature",
 ]

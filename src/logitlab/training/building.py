@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-
 import torch
 
 from logitlab.config.errors import ConfigurationError
 from logitlab.config.trial import TrialConfig
-from logitlab.heads import Classifier, create_head, list_heads
+from logitlab.heads import Classifier, create_head, import_head
 from logitlab.models import WEIGHT_FILE, create_backbone, weight_file_digest
 
 from .seeds import derive_seed
@@ -42,8 +40,7 @@ def build_model(trial: TrialConfig, *, channels: int, image_size: int, num_class
         parameters=trial.backbone.parameters,
         zero_init_last=trial.training.zero_init_last,
     )
-    if trial.head.module is not None and trial.head.name not in list_heads():
-        importlib.import_module(trial.head.module)
+    import_head(trial.head.name, trial.head.parameters, trial.head.module)
     torch.manual_seed(derive_seed(trial.seed, "head"))
     head = create_head(trial.head.name, backbone.num_features, num_classes, **trial.head.parameters)
     return Classifier(backbone, head)

@@ -245,6 +245,17 @@ def current_ranks() -> Ranks | None:
 
 
 @contextmanager
+def apart() -> Iterator[None]:
+    """Let this process train alone for a while, though others belong to it: they wait for its next call."""
+    global _current
+    before, _current = _current, None
+    try:
+        yield
+    finally:
+        _current = before
+
+
+@contextmanager
 def joined(launch: Launch, device: torch.device, patience: timedelta = PATIENCE) -> Iterator[Ranks]:
     """Bring the processes of one launch together, and let them go at the end.
 

@@ -60,10 +60,12 @@ class FeatureImages:
 
 
 def image_statistics(images: Images) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each channel, of the images themselves or of those behind features."""
-    if isinstance(images, FeatureImages):
-        return images.pixel_mean, images.pixel_std
-    return pixel_statistics(images)
+    """Return mean and standard deviation of each channel, of the images themselves.
+
+    Features, and images for a model that was trained on others, say which were or shall be used.
+    """
+    mean, std = getattr(images, "pixel_mean", None), getattr(images, "pixel_std", None)
+    return pixel_statistics(images) if mean is None or std is None else (mean, std)
 
 
 def preparation(images: Images, mean: Tensor, std: Tensor) -> Callable[..., Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from logitlab.config.errors import DataError, RecordError
 from logitlab.config.trial import TrialConfig
 from logitlab.data import OodSet, load_data, load_ood, prepare_batch, split_data
 from logitlab.evaluation import collect, collect_confidence, ood_measures, output_arrays
-from logitlab.heads import Classifier, list_heads
+from logitlab.heads import Classifier, import_head
 from logitlab.models import load_checkpoint
 from logitlab.records import OodRecord, OodSource, Store, has_ood, read_outputs, write_ood, write_outputs
 from logitlab.records.files import remove_leftovers
@@ -56,8 +55,7 @@ def measure_ood(
     if not missing:
         return
     place = torch.device(device)
-    if trial.head.module is not None and trial.head.name not in list_heads():
-        importlib.import_module(trial.head.module)
+    import_head(trial.head.name, trial.head.parameters, trial.head.module)
     # Building a model draws from torch's global generator.
     with own_random_state(place):
         model, description = load_checkpoint(folder)

@@ -17,11 +17,14 @@ import torch
 from logitlab.analysis import per_class_accuracy
 from logitlab.config.errors import DataError, TrialError
 from logitlab.config.trial import TrialConfig
-from logitlab.data import Augmentation, DataSet, Images, Split, load_data, split_data
+from logitlab.data import Augmentation, DataSet, Images, Split, split_data
+from logitlab.data.prepared import load_prepared
 from logitlab.evaluation import MEASURES, collect, collect_features, evaluate, output_arrays
 from logitlab.heads import Classifier, canonical_parameters
 from logitlab.models import ModelDescription, save_checkpoint
 from logitlab.records import SNAPSHOT_FILE, OodSource, Store, write_outputs
+from logitlab.records.stages import forget_stages
+from logitlab.records.study import StageSource
 
 from .building import build_model
 from .distributed import current_ranks
@@ -32,6 +35,7 @@ from .progress import Progress
 from .provenance import describe_environment, now
 from .seeds import own_random_state
 from .snapshot import Snapshot
+from .stages import run_stages
 from .tensorboard import EpochLog
 from .warming import warm_up
 
@@ -51,11 +55,14 @@ def execute(
     report: Callable[[Progress], Any] | None = None,
     tensorboard: bool = False,
     ood: Sequence[OodSource] = (),
+    stages: Sequence[StageSource] = (),
 ) -> None:
     """Run one trial and leave its checkpoint and record in ``root/trials/<identity>/``.
 
-    A trial whose record is there is done: it is measured on what it lacks of ``ood``, and no more happens. The
-    record is written last, in one piece, so that its presence means done whatever happens before. A run that
+    A trial whose record is there is done: it is measured on what it lacks of ``ood``, the stages run that it lacks,
+    and no more happens. A trial that leaves the test images alone (``measure_test=False``) has neither.
+
+    The record is written last, in one piece, so that its presence means done whatever happens before. A run that
     diverges leaves ``error.json`` instead, and this function returns as if all were well: other trials go on.
 
     After every epoch a snapshot is kept in the trial's folder until the record is there; a trial that was killed goes
@@ -70,20 +77,23 @@ def execute(
         report: called after every epoch.
         tensorboard: log every epoch below ``root/tensorboard``.
         ood: out-of-distribution sets to measure the trained model on; no part of the trial's identity.
+        stages: what is done with the trained model, from :func:`~logitlab.training.stages.plan_stage`; likewise.
 
     Raises:
         DataError: the images are missing, cannot be read, or are not those that the trial was planned for.
         ConfigurationError: head, backbone and data do not fit each other.
+        TrialError: a stage fails; the message names it, and the record of the training stays.
     """
     store = Store(root)
     if store.is_done(trial.identity):
-        measure_ood(trial, root, ood, device=device, data_root=data_root)
+        _go_on(trial, root, ood, stages, device, data_root)
         return
     config = trial.model_dump(mode="json")
     started = now()
     attempt = store.next_attempt(trial.identity)
     # Another torch, or a GPU, may give another model than the one that was measured.
     store.forget_measures(trial.identity)
+    forget_stages(store.trial_folder(trial.identity))
     data = _load(trial.data.name, trial.data.image_size, data_root, trial.data_fingerprint)
     # A worker loads images and modules once for many trials: the first of them shall not look slower than the rest.
     warm_up()
@@ -113,7 +123,25 @@ def execute(
     }
     store.write_record(trial.identity, config, result, provenance)
     snapshot.discard()
+    _go_on(trial, root, ood, stages, device, data_root)
+
+
+def _go_on(
+    trial: TrialConfig,
+    root: Path,
+    ood: Sequence[OodSource],
+    stages: Sequence[StageSource],
+    device: str,
+    data_root: str | Path | None,
+) -> None:
+    """Do what is to be done with the model of a finished trial and has not been done."""
+    if not trial.measure_test:
+        return
     measure_ood(trial, root, ood, device=device, data_root=data_root)
+    run_stages(trial, root, stages, device=device, data_root=data_root)
+    # What an earlier attempt left that failed after its training; a folder that is read-only may keep it.
+    with suppress(OSError):
+        (Store(root).trial_folder(trial.identity) / "error.json").unlink(missing_ok=True)
 
 
 def _run(
@@ -145,11 +173,12 @@ def _run(
             )
 
     run, seen, split, backbone = _train(trial, data, folder, device, snapshot, tell)
-    measures, outputs = _measure(run, seen, split.test, trial, device)
+    measures, outputs = _measure(run, seen, split.test if trial.measure_test else None, trial, device)
     if trial.training.freeze_backbone:
         run = replace(run, model=Classifier(backbone.to(device), run.model.head).eval())
     _save(folder, run, trial, data)
-    write_outputs(folder, outputs)
+    if outputs is not None:
+        write_outputs(folder, outputs)
     return {
         **measures,
         "history": [asdict(epoch) for epoch in run.history],
@@ -222,7 +251,7 @@ def _load(name: str, image_size: int | None, root: str | Path | None, fingerprin
 
     The fingerprint makes a folder that has changed since the last study be read again.
     """
-    data = load_data(name, image_size=image_size, root=root)
+    data = load_prepared(name, image_size=image_size, root=root, fingerprint=fingerprint)
     if data.fingerprint != fingerprint:
         raise DataError(
             f"The images of '{name}' are not those that the trial was planned for: their fingerprint is "
@@ -232,19 +261,19 @@ def _load(name: str, image_size: int | None, root: str | Path | None, fingerprin
 
 
 def _measure(
-    run: Run, split: Split, images: Images, trial: TrialConfig, device: torch.device
-) -> tuple[dict[str, Any], dict[str, numpy.ndarray]]:
+    run: Run, split: Split, images: Images | None, trial: TrialConfig, device: torch.device
+) -> tuple[dict[str, Any], dict[str, numpy.ndarray] | None]:
     """Measure the finished model; the only place that looks at the test images, once.
 
     Args:
         run: of the model that training saw.
         split: what training saw: the images, or the features of a frozen backbone.
-        images: the test images.
+        images: the test images; None leaves the test part alone.
         trial: says how.
         device: where the model lives.
 
     Returns:
-        what the record compares, and the arrays that stand beside it.
+        what the record compares, and the arrays that stand beside it: none where the test part is left alone.
     """
     options: dict[str, Any] = {
         "prepare": preparation(split.train, run.pixel_mean, run.pixel_std),
@@ -254,11 +283,14 @@ def _measure(
     }
     train = collect_features(run.model, split.train, **options)
     of_validation = collect(run.model, split.validation, **options)
-    validation = evaluate(run.model, of_validation, train)
+    found = evaluate(run.model, of_validation, train)
+    validation = {name: found[name] for name in MEASURES if name not in _OF_TRAINING_IMAGES}
+    if images is None:
+        return {"test": {}, "validation": validation}, None
     of_test = collect(run.model, split.test, **options)
     measures = {
         "test": evaluate(run.model, of_test, train),
-        "validation": {name: validation[name] for name in MEASURES if name not in _OF_TRAINING_IMAGES},
+        "validation": validation,
         # A class without test images has no accuracy.
         "per_class_accuracy": [
             None if math.isnan(share) else share

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from ..measurements import MEASUREMENTS, measure_by
+from ..subjects import Subject
 from . import answers, geometry, representations, transfer
 from .requests import Measure, Request, plain_entry, right
 from .strange import out_of_distribution
@@ -30,4 +34,14 @@ MEASURES: dict[str, Measure] = {
     "corruption": transfer.corruption,
 }
 
-__all__ = ["MEASURES", "Measure", "Request", "out_of_distribution", "plain_entry", "right"]
+
+def find_measures() -> dict[str, Measure]:
+    """Return every measure of one model by name: those above, then those that users registered."""
+    return {**MEASURES, **{name: partial(_registered, name) for name in MEASUREMENTS.names()}}
+
+
+def _registered(name: str, subject: Subject, request: Request) -> dict[str, object]:
+    return measure_by(name, subject)
+
+
+__all__ = ["MEASURES", "Measure", "Request", "find_measures", "out_of_distribution", "plain_entry", "right"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from logitlab.records.analysis import MEASURE_NAMES
+
 from ..columns import Column
 from ..sections import Cell, Grid
 from .reading import MAIN_SCORE, Model, Reading, number, ordered_scores, spoken
@@ -146,7 +148,7 @@ class Table:
 def scalar_table(reading: Reading) -> Grid:
     """Return every number that some model has, a row a model."""
     shown, notes, columns = [], [], []
-    for scalar in SCALARS:
+    for scalar in (*SCALARS, *_registered(reading)):
         values = [scalar.read(reading, model) for model in reading.models]
         if any(value is not None for value in values):
             shown.append(values)
@@ -154,6 +156,18 @@ def scalar_table(reading: Reading) -> Grid:
             if scalar.meaning:
                 notes.append(scalar.meaning)
     return table(reading.models, columns, shown, tuple(notes))
+
+
+def _registered(reading: Reading) -> list[Scalar]:
+    """Measurements that users registered: what the file has beyond LogitLab's own."""
+    found = []
+    for name in reading.analysis.measures:
+        if name in MEASURE_NAMES:
+            continue
+        ways = dict.fromkeys(way for _, way in reading.conventions(name))
+        meaning = f"{spoken(name)}: {'; '.join(ways)}." if ways else ""
+        found.append(Scalar(Column(name, spoken(name), None, 4), _of(name, "value"), meaning))
+    return found
 
 
 def table(

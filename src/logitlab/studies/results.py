@@ -1,0 +1,99 @@
+"""The results of a study: its rows with all that their trials have left so far. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config.errors import RecordError
+from ..config.study import StudyDefinition
+from ..records import Store, has_ood, read_ood
+from ..records.stages import read_stage
+from ..records.study import (
+    PlannedTrial,
+    StudyPlan,
+    StudyResults,
+    StudyRow,
+    flat_measures,
+    read_definition,
+    read_plan,
+    study_folder,
+)
+
+
+def gather_results(root: Path | str, name: str) -> StudyResults:
+    """Read a study and what its trials have left.
+
+    Args:
+        root: the folder of the trials (``--out`` of ``study run``).
+        name: of the study, as its folder is called.
+
+    Raises:
+        RecordError: there is no such study, or its own files are damaged. Damaged records count as missing.
+    """
+    folder = study_folder(root, name)
+    return results_of(Store(root), read_definition(folder), read_plan(folder), folder)
+
+
+def results_of(store: Store, definition: StudyDefinition, plan: StudyPlan, folder: Path | None = None) -> StudyResults:
+    """Gather what the trials of a plan have left; see :func:`gather_results`."""
+    records: dict[str, Mapping[str, Any]] = {}
+    measured: dict[str, dict[str, float | None]] = {}
+    reasons: dict[str, str] = {}
+    trials = {planned.identity: planned for planned in plan.trials}
+    for identity, planned in trials.items():
+        if store.is_done(identity):
+            record = store.record(identity)
+            if planned.role == "final":
+                records[identity] = record
+            measured[identity] = _measures(store, plan, planned, record)
+        if (reason := _failure(store, plan, planned)) is not None:
+            reasons[identity] = reason
+    rows = []
+    for row in plan.rows:
+        finals = [planned for planned in plan.trials if planned.row == row.label and planned.role == "final"]
+        rows.append(
+            StudyRow(
+                plan=row,
+                seeds={planned.seed: measured[planned.identity] for planned in finals if planned.identity in measured},
+                failures={planned.seed: reasons[planned.identity] for planned in finals if planned.identity in reasons},
+                missing=tuple(
+                    planned.seed
+                    for planned in finals
+                    if planned.identity not in measured and planned.identity not in reasons
+                ),
+            )
+        )
+    searched = {
+        planned.identity: measured.get(planned.identity) for planned in trials.values() if planned.role == "search"
+    }
+    return StudyResults(definition, plan, tuple(rows), records, folder, searched)
+
+
+def _measures(
+    store: Store, plan: StudyPlan, planned: PlannedTrial, record: Mapping[str, Any]
+) -> dict[str, float | None]:
+    if planned.role == "search":
+        return flat_measures(record)
+    place = store.trial_folder(planned.identity)
+    ood = {
+        source.title: read_ood(place, source.fingerprint)["measures"]
+        for source in plan.sources
+        if has_ood(place, source.fingerprint)
+    }
+    stages = {}
+    for stage in plan.stages:
+        try:
+            stages[stage.name] = read_stage(place, stage.identity)["result"]
+        except RecordError:
+            continue
+    return flat_measures(record, ood, stages)
+
+
+def _failure(store: Store, plan: StudyPlan, planned: PlannedTrial) -> str | None:
+    """Why a trial, or what follows its training, failed; None where nothing did."""
+    failure = store.failure(planned.identity)
+    if failure is None:
+        return None
+    return " ".join(str(failure["error"].get("message") or failure["error"].get("kind") or "no reason given").split())

@@ -1,0 +1,176 @@
+"""Claims of a definition against made-up rows: which rows and numbers a rule is given, and what cannot be asked."""
+
+import pytest
+from fabricated_results import ACCURACY, NLL, example, make_paper, make_results, make_row
+
+from logitlab.report.study import verdicts
+
+HIGH, LOW, MIDDLE = [0.910, 0.912, 0.911], [0.800, 0.803, 0.801], [0.9105, 0.911, 0.912]
+OPEN = "not decided at this scale"
+
+
+def ask(given, table=None, /, **claim):
+    claim = {"text": "So it is.", "measure": "test.accuracy", **claim}
+    (found,) = verdicts(make_results(given, claims=[claim], columns=[ACCURACY, NLL]), table)
+    return found
+
+
+def trend_rows(means, axis="head.kappa", **kwargs):
+    return [
+        make_row(
+            f"κ = {place}",
+            [mean, mean + 0.002, mean - 0.001],
+            settings={axis: place},
+            entry="κ = {head.kappa}",
+            **kwargs,
+        )
+        for place, mean in enumerate(means, start=1)
+    ]
+
+
+def test_above_and_below():
+    rows = [make_row("softmax", LOW), make_row("a", HIGH), make_row("b", MIDDLE)]
+    found = ask(rows, rule="above", than="softmax")
+    assert found.verdict == "holds"
+    # Written as the table writes it, with one digit more.
+    assert "a minus softmax: +10.967 ± 0.033 (p < 0.0001, n = 3 seeds)" in found.evidence
+    assert found.numbers.keys() == {"a - softmax", "b - softmax"}
+    assert ask(rows, rule="below", than="softmax", rows=["a"]).verdict == "does not"
+    assert ask(rows, rule="above", than="a", rows=["b"]).verdict == OPEN
+
+
+def test_trends_along_an_axis():
+    assert ask(trend_rows([0.1, 0.2, 0.3, 0.4, 0.5]), rule="increases", along="head.kappa").verdict == "holds"
+    assert ask(trend_rows([0.1, 0.2, 0.3, 0.4, 0.5]), rule="decreases", along="head.kappa").verdict == "does not"
+    few = ask(trend_rows([0.1, 0.2, 0.3]), rule="increases", along="head.kappa")
+    assert (few.verdict, "3 rows in perfect order have p = 0.33" in few.evidence) == (OPEN, True)
+
+
+def test_a_row_without_the_axis_is_no_part_of_a_trend():
+    rows = [make_row("softmax", [0.9, 0.91]), *trend_rows([0.1, 0.2, 0.3, 0.4, 0.5])]
+    assert ask(rows, rule="increases", along="head.kappa").verdict == "holds"
+    named = ask(rows, rule="increases", along="head.kappa", rows=["softmax", "κ = 1"])
+    assert (named.verdict, "softmax has no number for 'head.kappa'" in named.evidence) == (OPEN, True)
+    none = ask(rows, rule="increases", along="head.tau")
+    assert "no row has a number for 'head.tau'" in none.evidence
+
+
+def test_a_trend_waits_for_the_rows_whose_place_is_still_to_be_chosen():
+    rows = [*trend_rows([0.1, 0.2, 0.3, 0.4, 0.5]), make_row("2κ*", waiting="κ* is not known yet.")]
+    claim = {"text": "It rises.", "measure": "test.accuracy", "rule": "increases", "along": "head.kappa"}
+    depends = {"head.kappa": {"of": "softmax", "measure": "validation.kappa_star"}}
+    heads = [{"head": "cosine", "label": "κ = {head.kappa}"}, {"head": "cosine", "label": "2κ*", "depends_on": depends}]
+    (found,) = verdicts(make_results(rows, heads=heads, claims=[claim]))
+    assert found.verdict == OPEN
+    assert "2κ*: waits: κ* is not known yet" in found.evidence
+    rows[-1] = make_row("2κ*", [0.6, 0.61], chosen={"head.kappa": 9.5})
+    (found,) = verdicts(make_results(rows, heads=heads, claims=[claim]))
+    assert (found.verdict, found.numbers["n"]) == ("holds", 6)
+
+
+def test_best_among():
+    rows = [make_row("softmax", LOW), make_row("a", HIGH), make_row("b", MIDDLE)]
+    assert ask(rows, rule="best_among", rows=["a", "b"]).verdict == "holds"
+    assert ask(rows, rule="best_among", rows=["softmax"]).verdict == "does not"
+    assert ask(rows, rule="best_among", rows=["a"]).verdict == OPEN
+    assert ask(rows, rule="best_among", rows=["softmax"], better="lower").verdict == "holds"
+
+
+def test_the_best_is_looked_for_among_rows_of_the_same_images():
+    rows = [
+        make_row("a", HIGH, settings={"data": "digits"}),
+        make_row("b", LOW, settings={"data": "digits"}),
+        make_row("a, cifar10", [0.99, 0.991, 0.992], settings={"data": "cifar10"}),
+    ]
+    assert ask(rows, rule="best_among", rows=["a"]).verdict == "holds"
+
+
+def test_the_order_of_the_paper():
+    rows = [make_row(f"row {place}", [place / 10, place / 10 + 0.001]) for place in range(5)]
+    paper = make_paper({"top-1": {f"row {place}": 70.0 + place for place in range(5)}})
+    assert ask(rows, paper, rule="paper_order", paper="top-1").verdict == "holds"
+    turned = make_paper({"top-1": {f"row {place}": 70.0 - place for place in range(5)}})
+    assert ask(rows, turned, rule="paper_order", paper="top-1").verdict == "does not"
+    short = make_paper({"top-1": {f"row {place}": 70.0 + place for place in range(4)}})
+    found = ask(rows, short, rule="paper_order", paper="top-1")
+    assert (found.verdict, "both columns: row 4" in found.evidence) == (OPEN, True)
+    wrong = ask(rows, paper, rule="paper_order", paper="top-5")
+    assert (wrong.verdict, "the paper's table has no column 'top-5'" in wrong.evidence) == (OPEN, True)
+    none = ask(rows, rule="paper_order", paper="top-5")
+    assert "the study names no table of a paper" in none.evidence
+
+
+def test_a_row_stands_beside_the_papers_row_of_another_name():
+    rows = [make_row(f"row {place}", [place / 10, place / 10 + 0.001], paper_row=f"R{place}") for place in range(5)]
+    paper = make_paper({"top-1": {f"R{place}": 70.0 + place for place in range(5)}})
+    assert ask(rows, paper, rule="paper_order", paper="top-1").numbers["n"] == 5
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ({"rule": "above", "than": "sofmax"}, "there is no row 'sofmax'; did you mean 'softmax'?"),
+        ({"rule": "above", "than": "softmax", "rows": ["zzz"]}, "there is no row 'zzz'"),
+        ({"rule": "best_among", "rows": ["aa"]}, "there is no row 'aa'"),
+        ({"rule": "above", "than": "softmax", "measure": "test.acuracy"}, "did you mean 'test.accuracy'?"),
+        ({"rule": "increases", "along": "head.kappa", "rows": ["zzz"]}, "there is no row 'zzz'"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(claim, said):
+    found = ask([make_row("softmax", LOW), make_row("a", HIGH)], **claim)
+    assert found.verdict == OPEN
+    assert found.evidence.startswith("Cannot be asked of this study: ")
+    assert said in found.evidence
+
+
+def test_the_label_of_an_entry_stands_for_all_of_its_rows():
+    rows = [make_row("softmax", LOW), make_row("a, 1", HIGH, entry="a"), make_row("a, 2", MIDDLE, entry="a")]
+    assert ask(rows, rule="above", than="softmax", rows=["a"]).numbers.keys() == {"a, 1 - softmax", "a, 2 - softmax"}
+    assert "'a' makes 2 rows; name one of them" in ask(rows, rule="above", than="a").evidence
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (make_row("a", HIGH[:2], failures={2: "The loss is not finite."}), "a: seed 2 failed (The loss is not finite)"),
+        (make_row("a", failures={0: "No memory.", 1: "No memory."}), "a: seeds 0, 1 failed (No memory)"),
+        (make_row("a", HIGH[:2], missing=[2]), "a: seed 2 has no result yet"),
+        (make_row("a", waiting="Its κ is not known."), "a: waits: Its κ is not known"),
+        (make_row("a", blocked="Its search failed."), "a: blocked: Its search failed"),
+        (make_row("a"), "a: no trial has finished"),
+        (make_row("a", nll=[0.1, 0.2, 0.3]), "a: seeds 0, 1, 2 have not measured test.accuracy"),
+        (make_row("a", [None, float("nan"), float("inf")]), "a: the measure is undefined"),
+        (make_row("a", [0.9]), "a: one seed, and one seed decides nothing"),
+    ],
+)
+def test_a_row_that_is_not_whole_decides_nothing(row, said):
+    base = make_row("softmax", LOW)
+    paper = make_paper({"top-1": {label: place for place, label in enumerate(("softmax", "a", "b", "c"))}})
+    rows = [base, row, make_row("b", MIDDLE), make_row("c", [0.5, 0.6, 0.7])]
+    for claim in (
+        {"rule": "above", "than": "softmax", "rows": ["a"]},
+        {"rule": "above", "than": "a", "rows": ["b"]},
+        {"rule": "best_among", "rows": ["a"]},
+        {"rule": "paper_order", "paper": "top-1"},
+    ):
+        found = ask(rows, paper, **claim)
+        assert found.verdict == OPEN, claim
+        if not ("undefined" in said and claim["rule"] == "paper_order"):
+            assert said in found.evidence, claim
+
+
+def test_nothing_has_run():
+    rows = [make_row("softmax", missing=[0, 1]), make_row("a", missing=[0, 1])]
+    for claim in ({"rule": "above", "than": "softmax"}, {"rule": "best_among", "rows": ["a"]}):
+        assert ask(rows, **claim).verdict == OPEN
+
+
+def test_all_verdicts_of_the_example():
+    results, paper = example()
+    assert [each.verdict for each in verdicts(results, paper)] == ["holds", "does not", OPEN, "holds"]
+    unfinished, paper = example(finished=False)
+    found = verdicts(unfinished, paper)
+    assert [each.verdict for each in found] == [OPEN] * 4
+    assert "softmax: seed 2 failed (TrialError: The loss of epoch 2 is not finite" in found[0].evidence
+    assert str(found[0]).startswith("A small κ costs accuracy (T §4.1): not decided at this scale. ")
+    assert found[0].to_json()["claim"]["rule"] == "below"
