@@ -124,7 +124,7 @@ def run(
         slurm=_slurm(slurm or ()),
     )
     _show(outcome)
-    if outcome.failed:
+    if not outcome.complete:
         raise typer.Exit(1)
 
 
@@ -171,7 +171,7 @@ def retry(
             retry_failed=True,
         )
         _show(outcome)
-        failed = failed or bool(outcome.failed)
+        failed = failed or not outcome.complete
     if failed:
         raise typer.Exit(1)
 
@@ -347,7 +347,11 @@ def _show(outcome: StudyOutcome) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    closing = [*map(str, outcome.verdicts)]
+    # What stands behind each verdict takes a paragraph; the page has it.
+    closing = [
+        f"{verdict.verdict}: {verdict.claim.text}{f' ({verdict.claim.source})' if verdict.claim.source else ''}"
+        for verdict in outcome.verdicts
+    ]
     if closing:
         closing.append("")
     closing.append(f"Took {outcome.seconds:.1f} s. Records and models: {_resolved(outcome.root / 'trials')}")

@@ -6,14 +6,12 @@ from .group_softmax_head import GroupSoftmaxHead
 from .head import Head
 from .metric_learning_head import MetricLearningHead
 from .optimizer_groups import param_groups
+from .origins import head_module, head_source, import_head
 from .presets import NAMED_HEADS, PRESET_CLASSES, NamedHead
 from .registry import (
     canonical_parameters,
     create_head,
-    head_module,
     head_name,
-    head_source,
-    import_head,
     known_parameters,
     list_heads,
     named_head,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from logitlab.config.errors import ParameterError
 from logitlab.config.names import nearest_name, unknown_name
+from logitlab.config.source import file_digest
 from logitlab.margins import Annealing, Margin
 from logitlab.temperature import NUMBERED, REGISTERED_TEMPERATURES, TEMPERATURES
 
 from .head import Head
 from .presets import ALIASES, NAMED_HEADS, PRESET_CLASSES, NamedHead
-from .source import code_digest, file_digest
 
 Factory = Callable[..., Head]
 AnyFactory = TypeVar("AnyFactory", bound=Factory)
@@ -28,7 +26,6 @@ _SOURCES: dict[str, str | None] = {}
 #: given by its name takes.
 TEMPERATURE_PARAMETERS = ("multiplier", "candidates", "search", "normalizer", "momentum")
 EXTRA_PARAMETERS = ("preset", *TEMPERATURE_PARAMETERS)
-
 
 # A temperature that users register cannot take these: they are the head's own.
 _OF_HEADS = frozenset(inspect.signature(Head).parameters)
@@ -217,7 +214,7 @@ def canonical_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any
     has_bias = keywords.get("classifier", "linear") == "linear" or keywords.get("loss") == "sigmoid"
     defaults |= {"multiplier": 1.0, "candidates": None, "search": "grid", "normalizer": "bound", "momentum": 0.1}
     defaults |= {"bias": has_bias, "annealing": None, "detach_margin": False, "max_margin": None}
-    chosen = _users_temperature(keywords)
+    chosen = temperature_name(keywords)
     # The chosen temperature comes last: its default of a parameter may be another than a built-in one's.
     for word in sorted(REGISTERED_TEMPERATURES.names(), key=lambda word: word == chosen):
         signature = inspect.signature(REGISTERED_TEMPERATURES[word]).parameters
@@ -315,51 +312,7 @@ def named_head(name: str) -> NamedHead | None:
     return NAMED_HEADS.get(ALIASES.get(name, name))
 
 
-def head_module(name: str, parameters: Mapping[str, Any] | None = None) -> str | None:
-    """The modules whose import registers what a head is made of, joined by commas; None for a built-in head.
-
-    Args:
-        name: of the head.
-        parameters: of the head; its temperature may be a user's too.
-    """
-    modules = [_REGISTERED[name].__module__ if name in _REGISTERED else None]
-    modules.append(REGISTERED_TEMPERATURES.module(_users_temperature(parameters)))
-    return ",".join(dict.fromkeys(module for module in modules if module is not None)) or None
-
-
-def head_source(name: str, parameters: Mapping[str, Any] | None = None) -> str | None:
-    """SHA-256 of the code that makes a user's head, or a head with a user's temperature; None for a built-in one.
-
-    Of its file as it was when the head was registered, or, in a notebook, of the factory and all it reaches there.
-    An edited head is another head: studies put this into the identity of a trial.
-
-    Args:
-        name: of the head.
-        parameters: of the head; its temperature may be a user's too.
-    """
-    head = (_SOURCES[name] or code_digest(_REGISTERED[name])) if name in _REGISTERED else None
-    temperature = REGISTERED_TEMPERATURES.source(_users_temperature(parameters))
-    if head is None or temperature is None or head == temperature:
-        return head or temperature
-    return hashlib.sha256(f"{head} {temperature}".encode()).hexdigest()
-
-
-def import_head(name: str, parameters: Mapping[str, Any], module: str | None) -> None:
-    """Import the modules of a user's head, and of its temperature, unless both are known already.
-
-    Args:
-        name: of the head.
-        parameters: of the head.
-        module: what :func:`head_module` said when the trial was planned; None imports nothing.
-    """
-    temperature = parameters.get("temperature")
-    known = not isinstance(temperature, str) or temperature in TEMPERATURES
-    if module is not None and not (known and ALIASES.get(name, name) in list_heads()):
-        for each in module.split(","):
-            importlib.import_module(each)
-
-
-def _users_temperature(parameters: Mapping[str, Any] | None) -> str:
+def temperature_name(parameters: Mapping[str, Any] | None) -> str:
     """The name of the temperature that parameters ask for; empty where there is none."""
     found = (parameters or {}).get("temperature")
     return found if isinstance(found, str) else ""

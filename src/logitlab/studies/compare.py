@@ -132,9 +132,10 @@ def compare(
             )
         faults.raise_all()
         assert plan is not None
+        function = trial_function(tensorboard)
         keep_plan(plan, folder, plugins)
         execution = ExecutionConfig.model_validate({"executor": executor, "workers": workers})
-        run_plan(plan, trial_function(tensorboard), folder, root, execution, reporter)
+        run_plan(plan, function, folder, root, execution, reporter)
         analysis = _analyse(plan, measures, folder, str(data), root, reporter) if measures else None
         if report:
             reporter.reporting()

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from logitlab.config.source import code_digest, file_digest
 from logitlab.heads import Head, head_source, register_head
-from logitlab.heads.source import code_digest, file_digest
 
 CELL = """
 SCALE = {scale}
