@@ -49,6 +49,16 @@ def test_the_python_of_the_readme_runs(
     space["torch"].testing.assert_close(focal(features, target), plain(features, target))
 
 
+def test_the_study_of_the_readme_is_one() -> None:
+    from logitlab.config.study.reading import parse_study
+    from logitlab.config.study.rows import unfold
+
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    study = parse_study(text, "kappa.yaml")
+    rows = unfold(study.heads, study.grid, study.seeds, study.search)
+    assert [row.label for row in rows] == ["softmax", "LS", "κ = 5", "κ = 10", "κ = 20", "κ = 40", "2κ*"]
+
+
 def test_the_readme_lists_every_head() -> None:
     for name, named in NAMED_HEADS.items():
         row = re.search(rf"^\| `{name}` \|.*\| (.*?) \|$", README, re.MULTILINE)

@@ -9,9 +9,13 @@ from logitlab.statistics.verdicts import (
     DOES_NOT,
     HOLDS,
     NOT_DECIDED,
+    Contest,
+    Decision,
     Group,
     decide_best_among,
     decide_difference,
+    decide_differences,
+    decide_everywhere,
     decide_same_order,
     decide_trend,
 )
@@ -94,13 +98,73 @@ def test_a_row_that_lacks_leaves_it_open_unless_another_decides():
 def test_measures_that_are_undefined():
     undefined = Group("a", {0: None, 1: math.nan, 2: None})
     assert "a: the measure is undefined" in decide_difference([undefined], BASE).evidence
-    apart = Group("a", {0: 0.9, 1: 0.9, 7: None})
+    apart = Group("a", {0: 0.9, 1: 0.9})
     other = Group("b", {1: 0.5, 2: 0.5})
     assert "fewer than two seeds in common" in decide_difference([apart], other).evidence
     alike = decide_difference([Group("a", {0: 0.6, 1: 0.7})], Group("b", {0: 0.5, 1: 0.6}))
     assert (alike.verdict, "all seeds differ by exactly the same" in alike.evidence) == (NOT_DECIDED, True)
     trend = decide_trend([(place, group(str(place), place)) for place in range(4)] + [(5, undefined)])
     assert (trend.verdict, "the measure is undefined" in trend.evidence) == (NOT_DECIDED, True)
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan])
+def test_a_measure_that_is_undefined_for_some_seeds_decides_nothing(nothing):
+    part = Group("a", {0: 0.900, 1: 0.9021, 2: nothing})
+    said = "a: the measure is undefined for seed 2"
+    whole = Group("base", {0: 0.800, 1: 0.802, 2: 0.803})
+    # On the two seeds that are left the difference is significant.
+    assert decide_difference([Group("a", {0: 0.900, 1: 0.9021})], whole).verdict == HOLDS
+    for found in (
+        decide_difference([part], whole),
+        decide_difference([whole], part, above=False),
+        decide_trend([*rising(5), (9.0, part)]),
+        decide_best_among([part, whole], ["a"]),
+        decide_same_order([*((each, place) for place, each in rising(5)), (part, 9.0)]),
+    ):
+        assert found.verdict == NOT_DECIDED
+        assert said in found.evidence
+    several = Group("a", {0: nothing, 1: 0.9, 2: nothing})
+    assert "a: the measure is undefined for seeds 0, 2" in decide_difference([several], whole).evidence
+
+
+def test_nothing_to_compare():
+    assert decide_difference([], BASE).evidence == "Not decided, because there is nothing to compare."
+
+
+def test_each_setting_has_its_own_row_to_compare_with():
+    low, high = group("low", 0.3), Group("high", {0: 0.800, 1: 0.801, 2: 0.803})
+    contests = [Contest(low, [group("a", 0.4)], "faces"), Contest(high, [group("b", 0.9)], "digits")]
+    found = decide_differences(contests, factor=100, decimals=1)
+    assert (found.verdict, set(found.numbers)) == (NOT_DECIDED, {"a - low", "b - high"})
+    assert "a and low: all seeds differ by exactly the same" in found.evidence
+    contests[0] = Contest(low, [Group("a", {0: 0.4, 1: 0.405, 2: 0.401})], "faces")
+    found = decide_differences(contests, factor=100, decimals=1)
+    assert found.verdict == HOLDS
+    assert found.evidence.startswith("faces: a minus low: +10.2 ± ")
+    assert "digits: b minus high: +9.9 ± " in found.evidence
+    assert found.evidence.endswith("Holm-corrected over 2 comparisons.")
+    alone = decide_differences(contests[:1])
+    assert found.p >= alone.p
+    contests[1] = Contest(high, [group("b", 0.6)], "digits")
+    assert decide_differences(contests).verdict == DOES_NOT
+
+
+def test_what_is_claimed_of_several_settings():
+    holds, turned, open_ = (
+        Decision(HOLDS, "A.", {"rho": 1.0}, 0.02),
+        Decision(DOES_NOT, "B.", {"rho": -1.0}, 0.04),
+        (Decision(NOT_DECIDED, "C.", {}, None)),
+    )
+    both = decide_everywhere([("x", holds), ("y", Decision(HOLDS, "D.", {}, 0.03))])
+    assert (both.verdict, both.p) == (HOLDS, 0.03)
+    against = decide_everywhere([("x", holds), ("y", turned), ("z", open_)])
+    assert (against.verdict, against.p) == (DOES_NOT, 0.04)
+    assert against.numbers == {"x: rho": 1.0, "y: rho": -1.0}
+    assert against.evidence == "x (holds): A. y (does not): B. z (not decided at this scale): C."
+    undecided = decide_everywhere([("x", holds), ("z", open_)])
+    assert (undecided.verdict, undecided.p) == (NOT_DECIDED, 0.02)
+    assert decide_everywhere([("", holds)]) == holds
+    assert decide_everywhere([("x", holds)]).evidence == "x: A."
 
 
 def rising(count, sign=1):

@@ -198,6 +198,56 @@ def test_options_of_the_call_are_checked_with_the_rest(tmp_path: Path) -> None:
     assert "Unknown head 'sofmax'" in text
 
 
+def test_measures_that_nobody_takes_are_told_before_the_run(tmp_path: Path) -> None:
+    broken = study(
+        heads=[
+            "softmax",
+            {
+                "head": "cosine",
+                "depends_on": {
+                    "head.kappa": {"of": "softmax", "measure": "validation.kapa_star", "statistic": "same_seed"}
+                },
+                "seeds": [0, 7],
+            },
+        ],
+        search={"parameters": {"training.learning_rate": [0.1, 1.0]}, "measure": "validation.acuracy"},
+        columns=[{"measure": "test.acuracy", "title": "a"}],
+        claims=[{"text": "t", "rule": "above", "measure": "tst.nll", "than": "softmax"}],
+        figures=[{"title": "t", "kind": "dots", "measures": ["validation.class_separation"]}],
+        paper={"table": "w-table-11", "title": "W"},
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        run(broken, executor="serial", out=tmp_path)
+    text = str(caught.value)
+    for words in (
+        "Unknown measure 'validation.kapa_star'; did you mean 'validation.kappa_star'?",
+        "Unknown measure 'validation.acuracy'; did you mean 'validation.accuracy'?",
+        "Unknown measure 'test.acuracy'; did you mean 'test.accuracy'?",
+        "Unknown measure 'tst.nll'; did you mean 'test.nll'?",
+        "Unknown measure 'validation.class_separation'",
+        "takes 'head.kappa' from the same seed of 'softmax', which has no seed 7",
+        "'w-table-1'",
+    ):
+        assert words in text, (words, text)
+
+
+def test_the_failure_of_another_studys_stage_is_none_of_this_one(tmp_path: Path) -> None:
+    plain = study(heads=["softmax"], seeds=1)
+    found = run(plain, executor="serial", out=tmp_path, report=False)
+    (identity,) = found.results.records
+    Store(tmp_path).write_error(identity, {}, {"kind": "TrialError", "message": "The stage 'mine' failed."})
+    again = run(plain, executor="serial", out=tmp_path, report=False)
+    assert again.complete
+    assert again.failed == ()
+    assert again.results.rows[0].failures == {}
+
+
+def test_seeds_in_another_order_are_the_same_row(tmp_path: Path) -> None:
+    twins = study(heads=[{"head": "softmax", "seeds": [0, 1]}, {"head": "softmax", "label": "B", "seeds": [1, 0]}])
+    with pytest.raises(ConfigurationError, match="The rows 'softmax' and 'B' are the same trial. Give it once."):
+        run(twins, out=tmp_path)
+
+
 def test_failures_stay_until_they_are_tried_again(tmp_path: Path) -> None:
     diverging = study(heads=["softmax"], seeds=1, training={"epochs": 1, "learning_rate": 1e30})
     first = run(diverging, executor="serial", out=tmp_path, report=False)

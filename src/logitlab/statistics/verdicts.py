@@ -27,6 +27,7 @@ class Group:
         values: seed → value; None and NaN where it is undefined.
         lacking: why it is not whole (a trial failed, or has not run), in a clause; None where it is. What is not whole
             decides nothing: which seeds are there may depend on what they measured, and the next may turn the verdict.
+            Nor does what is undefined for some of its seeds alone.
     """
 
     label: str
@@ -34,10 +35,21 @@ class Group:
     lacking: str | None = None
 
     @property
-    def reason(self) -> str | None:
-        """Why it decides nothing, in a clause; None where it does."""
+    def not_whole(self) -> str | None:
+        """Why it is not whole, in a clause: seeds that lack, or that the measure is undefined for; None where it is."""
         if self.lacking is not None:
             return f"{self.label}: {self.lacking}"
+        without = sorted(seed for seed, value in self.values.items() if not present((value,)))
+        if without and len(without) < len(self.values):
+            seeds = f"seed{'s' if len(without) > 1 else ''} {', '.join(map(str, without))}"
+            return f"{self.label}: the measure is undefined for {seeds}"
+        return None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it decides nothing, in a clause; None where it does."""
+        if self.not_whole is not None:
+            return self.not_whole
         count = len(present(self.values.values()))
         if count == 0:
             return f"{self.label}: the measure is undefined"
@@ -70,6 +82,21 @@ class Decision:
     p: float | None = None
 
 
+@dataclass(frozen=True)
+class Contest:
+    """Rows that may be compared with one of them, for they stand on the same setting.
+
+    Attributes:
+        than: what the others are compared with.
+        groups: the others.
+        name: of the setting; empty where there is one alone.
+    """
+
+    than: Group
+    groups: Sequence[Group]
+    name: str = ""
+
+
 def decide_difference(
     groups: Sequence[Group],
     than: Group,
@@ -99,60 +126,110 @@ def decide_difference(
     >>> decision.verdict, decision.evidence
     ('holds', 'b minus a: +10.7 ± 0.3 (p = 0.00098, n = 3 seeds).')
     """
-    reasons = [] if than.reason is None else [than.reason]
-    found: list[PairedDifference | None] = []
-    for group in groups:
-        difference = None
-        if group.reason is not None:
-            reasons.append(group.reason)
-        elif than.reason is None:
-            shared = {
-                seed
-                for seed in group.values.keys() & than.values.keys()
-                if len(present((group.values[seed], than.values[seed]))) == 2
-            }
-            if len(shared) < 2:
-                reasons.append(f"{group.label} and {than.label}: fewer than two seeds in common")
-            else:
-                difference = paired_difference(group.values, than.values)
-                if difference.p is None:
-                    reasons.append(f"{group.label} and {than.label}: all seeds differ by exactly the same")
-        found.append(difference)
+    contest = Contest(than, groups)
+    return decide_differences([contest], above=above, level=level, factor=factor, decimals=decimals)
+
+
+def decide_differences(
+    contests: Sequence[Contest],
+    *,
+    above: bool = True,
+    level: float = 0.05,
+    factor: float = 1.0,
+    decimals: int = 4,
+) -> Decision:
+    """Decide whether, on each setting, each group lies above (below) another one of that setting.
+
+    As :func:`decide_difference`, with Holm's correction over all comparisons of all settings.
+
+    Args:
+        contests: one a setting.
+        above: the direction.
+        level: p at and below which a difference is significant.
+        factor: what numbers are multiplied by in the sentences.
+        decimals: of numbers in the sentences.
+    """
+    reasons: list[str] = []
+    pairs = [(group, contest.than) for contest in contests for group in contest.groups]
+    found = [_compared(group, than, reasons) for group, than in pairs]
     corrected = holm([1.0 if each is None or each.p is None else each.p for each in found])
-    parts: list[str] = []
     numbers: dict[str, float | None] = {}
-    right: list[tuple[str, float]] = []
-    wrong: list[tuple[str, float]] = []
-    for group, each, p in zip(groups, found, corrected):
-        if each is None:
-            continue
-        numbers[f"{group.label} - {than.label}"] = each.mean
-        tested = each.p is not None
-        error = "" if each.error is None else f" ± {_write(each.error, factor, decimals)}"
-        written = write_p(p) if tested else "no test"
-        parts.append(
-            f"{group.label} minus {than.label}: {_write(each.mean, factor, decimals, signed=True)}{error} "
-            f"({written}, n = {each.n} seeds)"
-        )
-        if tested and p <= level:
-            (right if (each.mean > 0) == above else wrong).append((group.label, p))
-    evidence = _sentence("; ".join(parts))
-    if parts and len(groups) > 1:
-        evidence += f" Holm-corrected over {len(groups)} rows."
-    if wrong:
-        return Decision(DOES_NOT, evidence, numbers, min(p for _, p in wrong))
-    if len(right) == len(groups) and right:
-        return Decision(HOLDS, evidence, numbers, max(p for _, p in right))
-    settled = {label for label, _ in right}
-    weak = [
-        group.label
-        for group, each in zip(groups, found)
-        if each is not None and each.p is not None and group.label not in settled
-    ]
+    sides: dict[bool, list[float]] = {True: [], False: []}
+    weak: list[str] = []
+    sentences: list[str] = []
+    results = iter(zip(found, corrected))
+    for contest in contests:
+        parts = []
+        for group, (each, p) in zip(contest.groups, results):
+            if each is None:
+                continue
+            name = f"{group.label} minus {contest.than.label}"
+            numbers[f"{group.label} - {contest.than.label}"] = each.mean
+            error = "" if each.error is None else f" ± {_write(each.error, factor, decimals)}"
+            written = "no test" if each.p is None else write_p(p)
+            parts.append(
+                f"{name}: {_write(each.mean, factor, decimals, signed=True)}{error} ({written}, n = {each.n} seeds)"
+            )
+            if each.p is not None and p <= level:
+                sides[(each.mean > 0) == above].append(p)
+            elif each.p is not None:
+                weak.append(group.label)
+        if parts:
+            sentences.append((f"{contest.name}: " if contest.name else "") + _sentence("; ".join(parts)))
+    if sentences and len(pairs) > 1:
+        sentences.append(f"Holm-corrected over {len(pairs)} {'rows' if len(contests) == 1 else 'comparisons'}.")
+    evidence = _join(*sentences)
+    if sides[False]:
+        return Decision(DOES_NOT, evidence, numbers, min(sides[False]))
+    if pairs and len(sides[True]) == len(pairs):
+        return Decision(HOLDS, evidence, numbers, max(sides[True]))
     if weak:
         reasons.append(f"p is above {level:g} for {', '.join(weak)}")
-    tested_p = [p for each, p in zip(found, corrected) if each is not None and each.p is not None]
-    return Decision(NOT_DECIDED, _join(evidence, _because(reasons)), numbers, max(tested_p, default=None))
+    tested = [p for each, p in zip(found, corrected) if each is not None and each.p is not None]
+    why = _because(reasons or ["there is nothing to compare"])
+    return Decision(NOT_DECIDED, _join(evidence, why), numbers, max(tested, default=None))
+
+
+def _compared(group: Group, than: Group, reasons: list[str]) -> PairedDifference | None:
+    """Compare two rows; what stands in the way of a test is added to ``reasons``."""
+    faults = [each.reason for each in (than, group) if each.reason is not None]
+    reasons += faults
+    if faults:
+        return None
+    if len(group.values.keys() & than.values.keys()) < 2:
+        reasons.append(f"{group.label} and {than.label}: fewer than two seeds in common")
+        return None
+    difference = paired_difference(group.values, than.values)
+    if difference.p is None:
+        reasons.append(f"{group.label} and {than.label}: all seeds differ by exactly the same")
+    return difference
+
+
+def decide_everywhere(decisions: Sequence[tuple[str, Decision]]) -> Decision:
+    """Decide what is claimed of several settings from what was decided on each.
+
+    *Holds* when it holds on all of them, *does not* when it does not on one.
+
+    Args:
+        decisions: of each setting, with its name; at least one.
+
+    >>> settings = [("digits", Decision(HOLDS, "ρ = 1.")), ("faces", Decision(DOES_NOT, "ρ = -1."))]
+    >>> found = decide_everywhere(settings)
+    >>> found.verdict, found.evidence
+    ('does not', 'digits (holds): ρ = 1. faces (does not): ρ = -1.')
+    """
+    if len(decisions) == 1:
+        ((name, found),) = decisions
+        evidence = f"{name}: {found.evidence}" if name else found.evidence
+        return Decision(found.verdict, evidence, found.numbers, found.p)
+    evidence = " ".join(f"{name} ({found.verdict}): {found.evidence}" for name, found in decisions)
+    numbers = {f"{name}: {key}": value for name, found in decisions for key, value in found.numbers.items()}
+    against = [found for _, found in decisions if found.verdict == DOES_NOT]
+    deciding = [found.p for found in against or [each for _, each in decisions] if found.p is not None]
+    if against:
+        return Decision(DOES_NOT, evidence, numbers, min(deciding, default=None))
+    whole = all(found.verdict == HOLDS for _, found in decisions)
+    return Decision(HOLDS if whole else NOT_DECIDED, evidence, numbers, max(deciding, default=None))
 
 
 def decide_trend(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..config.errors import ConfigurationError
+from ..config.names import nearest_name
 from ..config.study import ExecutionConfig, StageConfig, StudyDefinition
+from ..config.study.axes import as_axis_value, takes_whole_numbers
 from ..config.study.rows import RowSpecification, unfold
 from ..records import OodSource
 from ..records.study import StageSource
@@ -80,6 +82,8 @@ def plan_study(
             check_optuna()
     maker = TrialMaker(definition, data_root)
     _check_rows(rows, maker, faults)
+    _check_measures(definition, rows, faults)
+    _check_table(definition, faults)
     sets = [stage for stage in definition.stages if stage.name == OOD_STAGE]
     ood = _ood(sets, maker, data_root, faults)
     stages = _stages([stage for stage in definition.stages if stage.name != OOD_STAGE], maker, data_root, faults)
@@ -93,10 +97,10 @@ def plan_study(
 
 def _check_rows(rows: Sequence[RowSpecification], maker: TrialMaker, faults: Faults) -> None:
     """Build every head and backbone once; see that no two rows are the same trial."""
-    met: dict[str, str] = {}
+    met: dict[tuple[str, str, str], str] = {}
     for row in rows:
         with faults:
-            sources_of(row, rows)
+            _check_seeds(row, sources_of(row, rows), rows)
         both = [] if row.search is None else sorted(row.entry.depends_on.keys() & row.search.parameters.keys())
         for axis in both:
             faults.add(f"'{row.label}' searches '{axis}', which another row gives. Leave one out.")
@@ -105,19 +109,77 @@ def _check_rows(rows: Sequence[RowSpecification], maker: TrialMaker, faults: Fau
                 f"'{row.label}' is searched, and takes values of the same seed of another row, which a search has not. "
                 "Take the statistic 'mean'."
             )
-        guessed: dict[str, Any] = {axis: 10.0 * each.times for axis, each in row.entry.depends_on.items()}
+        guessed: dict[str, Any] = {
+            axis: as_axis_value(axis, 10.0 * abs(each.times) or 1.0) for axis, each in row.entry.depends_on.items()
+        }
         if row.search is not None:
             # What an expansion reaches may be out of range; what the user wrote must not be.
-            guessed |= {axis: line_of(config).values[0] for axis, config in row.search.parameters.items()}
+            guessed |= {
+                axis: line_of(config, whole=takes_whole_numbers(axis)).values[0]
+                for axis, config in row.search.parameters.items()
+            }
+        # Rows that are searched alike, and stand on alike values of other rows, are one row as well.
+        how = (repr(row.search), repr(sorted(row.entry.depends_on.items())))
+        twins: set[str] = set()
         with faults:
-            trial = maker.trial(row, row.seeds[0], guessed)
-            if not guessed and trial.identity in met:
-                raise ConfigurationError(
-                    f"The rows '{met[trial.identity]}' and '{row.label}' are the same trial. Give it once."
-                )
-            met.setdefault(trial.identity, row.label)
+            for seed in dict.fromkeys(row.seeds):
+                trial = maker.trial(row, seed, guessed)
+                twins.add(met.setdefault((trial.identity, *how), row.label))
+        for twin in twins - {row.label}:
+            faults.add(f"The rows '{twin}' and '{row.label}' are the same trial. Give it once.")
         if len(set(row.seeds)) < len(row.seeds):
             faults.add(f"'{row.label}' has a seed twice. Got {list(row.seeds)}; give each once.")
+
+
+def _check_seeds(row: RowSpecification, sources: Mapping[str, str], rows: Sequence[RowSpecification]) -> None:
+    """See that a row whose seeds take their namesakes' values finds them.
+
+    Raises:
+        ConfigurationError: the other row lacks a seed.
+    """
+    for axis, label in sources.items():
+        lacking = set(row.seeds) - set(next(other.seeds for other in rows if other.label == label))
+        if row.entry.depends_on[axis].statistic == "same_seed" and lacking:
+            raise ConfigurationError(
+                f"'{row.label}' takes '{axis}' from the same seed of '{label}', which has no seed {min(lacking)}."
+            )
+
+
+def _check_measures(definition: StudyDefinition, rows: Sequence[RowSpecification], faults: Faults) -> None:
+    """See that what is searched by, shown, claimed and drawn can be measured, before hours are spent on it."""
+    from ..evaluation import MEASURES
+    from ..training.trial import OF_TRAINING_IMAGES
+
+    test = {f"test.{name}" for name in MEASURES}
+    validation = {f"validation.{name}" for name in MEASURES if name not in OF_TRAINING_IMAGES}
+    single = {"selected_epoch", "parameters", "seconds", "images.train", "images.validation", "images.test"}
+    first = {stage.name for stage in definition.stages} | {"head_parameters"}
+    asked: dict[str, set[str]] = {}
+    for row in rows:
+        chosen = [each.measure for each in row.entry.depends_on.values()]
+        for measure in [*chosen, *([] if row.search is None else [row.search.measure])]:
+            asked.setdefault(measure, set()).update(validation | {"selected_epoch"})
+    shown = [column.measure for column in definition.columns] + [claim.measure for claim in definition.claims]
+    for measure in [*shown, *(each for figure in definition.figures for each in figure.measures)]:
+        if measure.partition(".")[0] not in first:
+            asked.setdefault(measure, set()).update(test | validation | single)
+    for measure, known in asked.items():
+        if measure not in known:
+            nearest = nearest_name(measure, known)
+            faults.add(
+                f"Unknown measure '{measure}'"
+                + (f"; did you mean '{nearest}'?" if nearest else ".")
+                + " Known: test.NAME and validation.NAME of "
+                + f"{', '.join(MEASURES)}; {', '.join(sorted(single))}; and what the stages of the study measure."
+            )
+
+
+def _check_table(definition: StudyDefinition, faults: Faults) -> None:
+    if definition.paper is not None:
+        from ..records.papers import read_paper_table
+
+        with faults:
+            read_paper_table(definition.paper.table)
 
 
 def _ood(

@@ -9,7 +9,7 @@ from typing import Any
 from ..config.errors import RecordError
 from ..config.study import StudyDefinition
 from ..records import Store, has_ood, read_ood
-from ..records.stages import read_stage
+from ..records.stages import has_stage, read_stage
 from ..records.study import (
     PlannedTrial,
     StudyPlan,
@@ -92,8 +92,21 @@ def _measures(
 
 
 def _failure(store: Store, plan: StudyPlan, planned: PlannedTrial) -> str | None:
-    """Why a trial, or what follows its training, failed; None where nothing did."""
+    """Why a trial, or what this study does after its training, failed; None where nothing did."""
+    if _whole(store, plan, planned):
+        # What another study asked of the same model, and did not get, is no fault of this one.
+        return None
     failure = store.failure(planned.identity)
     if failure is None:
         return None
     return " ".join(str(failure["error"].get("message") or failure["error"].get("kind") or "no reason given").split())
+
+
+def _whole(store: Store, plan: StudyPlan, planned: PlannedTrial) -> bool:
+    if not store.is_done(planned.identity):
+        return False
+    place = store.trial_folder(planned.identity)
+    return planned.role == "search" or (
+        all(has_ood(place, source.fingerprint) for source in plan.sources)
+        and all(has_stage(place, stage.identity) for stage in plan.stages)
+    )

@@ -120,9 +120,14 @@ def run(
         if report:
             reporter.reporting()
         results = results_of(store, definition, engine.plan(), folder)
-        finals = [planned.identity for planned in results.plan.trials if planned.role == "final"]
-        # A record may stand while a stage after it has failed.
-        failed = tuple(failure for identity in finals if (failure := store.failure(identity)) is not None)
+        reasons = {(row.label, seed) for row in results.rows for seed in row.failures}
+        failed = tuple(
+            failure
+            for planned in results.plan.trials
+            if planned.role == "final" and (planned.row, planned.seed) in reasons
+            # A record may stand while a stage after it has failed.
+            if (failure := store.failure(planned.identity)) is not None
+        )
         outcome = StudyOutcome(results, root, folder, failed, time.monotonic() - began)
         page = _write_report(outcome, reporter) if report else None
     finally:

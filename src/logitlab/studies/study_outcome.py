@@ -41,7 +41,9 @@ class StudyOutcome:
     @property
     def complete(self) -> bool:
         """Whether every row has all of its trials."""
-        return not self.failed and not any(row.missing or row.plan.blocked for row in self.results.rows)
+        return not self.failed and not any(
+            row.missing or row.plan.blocked or row.plan.waiting for row in self.results.rows
+        )
 
     @cached_property
     def table(self) -> StudyTable:

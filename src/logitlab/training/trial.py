@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import numpy
 
 # Measured on the training images (W), and therefore no business of the validation part.
-_OF_TRAINING_IMAGES = ("class_separation",)
+OF_TRAINING_IMAGES = ("class_separation",)
 
 
 def execute(
@@ -284,7 +284,7 @@ def _measure(
     train = collect_features(run.model, split.train, **options)
     of_validation = collect(run.model, split.validation, **options)
     found = evaluate(run.model, of_validation, train)
-    validation = {name: found[name] for name in MEASURES if name not in _OF_TRAINING_IMAGES}
+    validation = {name: found[name] for name in MEASURES if name not in OF_TRAINING_IMAGES}
     if images is None:
         return {"test": {}, "validation": validation}, None
     of_test = collect(run.model, split.test, **options)

@@ -8,6 +8,7 @@ import pytest
 from logitlab.config.errors import ConfigurationError
 from logitlab.config.study import StudyDefinition
 from logitlab.config.study.reading import parse_study, read_study, scales_of, written
+from logitlab.config.study.rows import unfold
 
 GOOD = """\
 title: A study
@@ -146,7 +147,10 @@ ENTRIES = {
         "The label 'κ {head.kapa}' names 'head.kapa', which is no axis of its grid; did you mean 'head.kappa'?",
     ),
     "braces": ("{head: cosine, label: 'κ {', grid: {head.kappa: [1, 2]}}", "The label 'κ {' cannot be filled in"),
-    "seeds": ("{head: softmax, seeds: many}", "'heads[0].seeds' must be a number of at least 1, or a list of numbers"),
+    "seeds": (
+        "{head: softmax, seeds: many}",
+        "'heads[0].seeds' must be a number from 1 to 10,000, or a list of numbers",
+    ),
     "dependence on nothing": (
         "{head: cosine, depends_on: {head.kappa: {of: LT, measure: validation.kappa_star}}}",
         "Unknown row 'LT'",
@@ -219,6 +223,62 @@ def test_all_faults_come_at_once() -> None:
 def test_what_is_no_study_at_all(text: str, sentence: str) -> None:
     (fault,) = faults_of(text)
     assert re.fullmatch(sentence, fault), fault
+
+
+def test_scales_are_called_so_that_they_can_name_a_folder() -> None:
+    for name in ("a/b", "../../evil", ".."):
+        faults = faults_of(f"heads: [softmax]\nscales: {{'{name}': {{seeds: 1}}}}\n", scale=name)
+        assert faults == [f"my.yaml:2: A scale is called by letters, digits, '-', '_' and '.'. Got '{name}'."]
+    assert faults_of("heads: [softmax]\nscales: {a: {}}\ndefault_scale: [a]\n") == [
+        "my.yaml:3: 'default_scale' must name a scale. Got ['a']."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ("{head: cosine, label: '{head.kappa:g}', grid: {head.kappa: [1, x]}}", "cannot be filled in"),
+        ("{head: cosine, label: '{head.kappa:99999999999}', grid: {head.kappa: [1]}}", "cannot be filled in"),
+        ("{head: cosine, grid: {head.kappa: [.inf, 1]}}", "'head.kappa' must be a finite number. Got inf."),
+        ("{head: cosine, parameters: {kappa: .nan}}", "'kappa' must be a finite number. Got nan."),
+        ("{head: softmax, seeds: 1000000000000}", "must be a number from 1 to 10,000"),
+    ],
+)
+def test_values_that_would_break_what_comes_later(entry: str, sentence: str) -> None:
+    assert any(sentence in fault for fault in faults_of(f"heads:\n  - {entry}\n"))
+
+
+def test_braces_that_nobody_wrote_in_a_label_stay_as_they_are() -> None:
+    found = parse_study(
+        "heads: [{head: softmax, parameters: {kappa: {a: b}}, grid: {head.alpha: [0, 0.1]}}]\n", "my.yaml"
+    )
+    labels = [row.label for row in unfold(found.heads, found.grid, found.seeds, found.search)]
+    assert labels == ["softmax:kappa={'a': 'b'} [alpha = 0]", "softmax:kappa={'a': 'b'} [alpha = 0.1]"]
+
+
+def test_aliases_of_aliases_are_refused() -> None:
+    text = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+    for letter, before in zip("bcdefgh", "abcdefg"):
+        text += f"{letter}: &{letter} [{', '.join(f'*{before}' for _ in range(10))}]\n"
+    assert faults_of(text) == ["my.yaml: Expected at most 50,000 values. Got more, aliases included."]
+
+
+def test_a_list_of_faulty_items_is_not_called_empty() -> None:
+    faults = faults_of("heads: [{hed: softmax}]\n")
+    assert not any("empty" in fault for fault in faults), faults
+
+
+def test_a_study_may_be_called_in_any_script(tmp_path: Path) -> None:
+    for name in ("名前", "_x"):
+        (tmp_path / f"{name}.yaml").write_text("heads: [softmax]\n", encoding="utf-8")
+        assert read_study(tmp_path / f"{name}.yaml").name == name
+
+
+def test_the_papers_table_is_looked_for_beside_the_study(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("heads: [softmax]\npaper: {table: p.csv, title: P}\n", encoding="utf-8")
+    paper = read_study(tmp_path / "x.yaml").paper
+    assert paper is not None
+    assert paper.table == str(tmp_path / "p.csv")
 
 
 def test_words_that_other_readers_take_for_values_stay_words() -> None:

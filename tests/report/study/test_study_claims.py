@@ -4,6 +4,7 @@ import pytest
 from fabricated_results import ACCURACY, NLL, example, make_paper, make_results, make_row
 
 from logitlab.report.study import verdicts
+from logitlab.report.study.claims import rule_text
 
 HIGH, LOW, MIDDLE = [0.910, 0.912, 0.911], [0.800, 0.803, 0.801], [0.9105, 0.911, 0.912]
 OPEN = "not decided at this scale"
@@ -83,6 +84,172 @@ def test_the_best_is_looked_for_among_rows_of_the_same_images():
         make_row("a, cifar10", [0.99, 0.991, 0.992], settings={"data": "cifar10"}),
     ]
     assert ask(rows, rule="best_among", rows=["a"]).verdict == "holds"
+
+
+GRID = {"data": ["digits", "cifar10"]}
+
+
+def grid_rows(entries, **kwargs):
+    """Each entry on both sets of images, as a study lays them out; ``entries``: label → one accuracy a set."""
+    return [
+        make_row(
+            f"{label} [data = {data}]",
+            [means[place], means[place] + 0.002, means[place] - 0.001 + 0.0003 * number],
+            settings={"data": data},
+            entry=label,
+            **kwargs,
+        )
+        for place, data in enumerate(GRID["data"])
+        for number, (label, means) in enumerate(entries.items())
+    ]
+
+
+def ask_grid(rows, table=None, /, **claim):
+    claim = {"text": "So it is.", "measure": "test.accuracy", **claim}
+    (found,) = verdicts(make_results(rows, claims=[claim], columns=[ACCURACY], grid=GRID), table)
+    return found
+
+
+def test_rows_are_compared_with_the_row_on_their_own_images():
+    # Worse than softmax on digits is better than softmax on cifar10.
+    rows = grid_rows({"softmax": (0.9, 0.5), "a": (0.95, 0.6)})
+    found = ask_grid(rows, rule="above", than="softmax")
+    assert (found.verdict, set(found.numbers)) == (
+        "holds",
+        {f"a [data = {data}] - softmax [data = {data}]" for data in GRID["data"]},
+    )
+    assert "data = digits: a [data = digits] minus softmax [data = digits]: " in found.evidence
+    assert " data = cifar10: a [data = cifar10] minus softmax [data = cifar10]: " in found.evidence
+    assert found.evidence.endswith("Holm-corrected over 2 comparisons.")
+    assert ask_grid(rows, rule="above", than="softmax", rows=["a"]).numbers == found.numbers
+    # It holds where it holds on all images, and does not where it does not on some.
+    assert ask_grid(grid_rows({"softmax": (0.9, 0.5), "a": (0.95, 0.4)}), rule="above", than="softmax").verdict == (
+        "does not"
+    )
+    assert (
+        ask_grid(grid_rows({"softmax": (0.9, 0.5), "a": (0.95, 0.501)}), rule="above", than="softmax").verdict == OPEN
+    )
+
+
+def test_one_exact_row_is_compared_with_on_its_own_images_alone():
+    rows = grid_rows({"softmax": (0.9, 0.5), "a": (0.95, 0.6)})
+    found = ask_grid(rows, rule="above", than="softmax [data = digits]")
+    assert found.verdict == "holds"
+    assert found.numbers.keys() == {"a [data = digits] - softmax [data = digits]"}
+    assert (
+        "Left out, for 'softmax [data = digits]' does not stand on their setting: softmax [data = cifar10], "
+        "a [data = cifar10]."
+    ) in found.evidence
+    none = ask_grid(rows, rule="above", than="softmax [data = digits]", rows=["a [data = cifar10]"])
+    assert none.evidence == (
+        "Cannot be asked of this study: no row is left beside 'softmax [data = digits]', on its own setting."
+    )
+    twice = [
+        make_row(f"b{number} [data = {data}]", HIGH, settings={"data": data}, entry="b")
+        for data in GRID["data"]
+        for number in (1, 2)
+    ]
+    several = ask_grid([*rows, *twice], rule="above", than="b")
+    assert several.evidence.endswith("'b' makes 2 rows at data = digits; name one of them.")
+
+
+def test_a_trend_is_looked_for_on_each_set_of_images():
+    def rows(second):
+        return [
+            make_row(
+                f"κ = {place} [data = {data}]",
+                [mean, mean + 0.002, mean - 0.001],
+                settings={"head.kappa": place, "data": data},
+                entry="κ = {head.kappa}",
+            )
+            for data, means in zip(GRID["data"], ([0.1, 0.2, 0.3, 0.4, 0.5], second))
+            for place, mean in enumerate(means, start=1)
+        ]
+
+    ask_trend = {"rule": "increases", "along": "head.kappa"}
+    # Over all ten rows at once p is far below 0.05.
+    turned = ask_grid(rows([0.49, 0.48, 0.47, 0.46, 0.45]), **ask_trend)
+    assert turned.verdict == "does not"
+    assert turned.evidence.startswith("data = digits (holds): Means along head.kappa: 10.000 at 1, ")
+    assert " data = cifar10 (does not): Means along head.kappa: 49.000 at 1, " not in turned.evidence
+    assert "data = cifar10 (does not): " in turned.evidence
+    assert turned.numbers["data = digits: n"] == turned.numbers["data = cifar10: n"] == 5
+    assert ask_grid(rows([0.6, 0.7, 0.8, 0.85, 0.9]), **ask_trend).verdict == "holds"
+    assert ask_grid(rows([0.1, 0.4, 0.3, 0.2, 0.5]), **ask_trend).verdict == OPEN
+
+
+def test_the_axis_of_a_trend_keeps_no_rows_apart():
+    places = [10, 20, 30, 40, 50]
+    rows = [
+        make_row(f"a [epochs = {place}]", [place / 100, place / 100 + 0.001], settings={"training.epochs": place})
+        for place in places
+    ]
+    claim = {"text": "It rises.", "measure": "test.accuracy", "rule": "increases", "along": "training.epochs"}
+    (found,) = verdicts(make_results(rows, claims=[claim], grid={"training.epochs": places}))
+    assert (found.verdict, found.numbers["n"]) == ("holds", 5)
+
+
+def test_the_best_is_among_the_rows_on_each_set_of_images():
+    best = {"rule": "best_among", "rows": ["a"]}
+    held = ask_grid(grid_rows({"a": (0.9, 0.6), "b": (0.8, 0.5)}), **best)
+    assert held.verdict == "holds"
+    assert "data = cifar10 (holds): Best: a [data = cifar10], " in held.evidence
+    assert ask_grid(grid_rows({"a": (0.9, 0.5), "b": (0.8, 0.6)}), **best).verdict == "does not"
+    alone = ask_grid(grid_rows({"a": (0.9, 0.5), "b": (0.8, 0.6)}), rule="best_among", rows=["a [data = digits]"])
+    assert alone.verdict == "holds"
+    assert alone.evidence.endswith("Left out, for none of the rows stands there: data = cifar10.")
+
+
+def test_the_papers_order_on_each_set_of_images():
+    def rows(second):
+        return grid_rows({f"r{place}": (place / 10, second(place)) for place in range(5)})
+
+    paper = make_paper({"top-1": {f"r{place} [data = {data}]": place for place in range(5) for data in GRID["data"]}})
+    asked = {"rule": "paper_order", "paper": "top-1"}
+    assert ask_grid(rows(lambda place: 0.5 + place / 10), paper, **asked).verdict == "holds"
+    # Over all ten rows ρ is positive.
+    assert ask_grid(rows(lambda place: 0.3 - place / 1000), paper, **asked).verdict == "does not"
+    half = make_paper({"top-1": {f"r{place} [data = digits]": place for place in range(5)}})
+    found = ask_grid(rows(lambda place: 0.3), half, **asked)
+    assert (found.verdict, found.numbers["n"]) == ("holds", 5)
+    assert found.evidence.endswith("Left out, for the paper prints nothing for them: the rows at data = cifar10.")
+
+
+def test_the_rule_names_the_settings():
+    rows = grid_rows({"softmax": (0.9, 0.5), "a": (0.95, 0.6)})
+    claim = {"text": "Better.", "measure": "test.accuracy", "rule": "above", "than": "softmax"}
+    results = make_results(rows, claims=[claim], grid=GRID)
+    text = rule_text(results.definition.claims[0], results)
+    assert text.endswith("p ≤ 0.05. Each setting by itself: data = digits; data = cifar10.")
+    plain_results = make_results([make_row("softmax", LOW), make_row("a", HIGH)], claims=[claim])
+    assert rule_text(plain_results.definition.claims[0], plain_results).endswith("p ≤ 0.05.")
+
+
+def test_a_row_is_not_compared_with_itself():
+    rows = [make_row("softmax", LOW), make_row("a", HIGH)]
+    alone = ask(rows, rule="above", than="softmax", rows=["softmax"])
+    assert alone.verdict == OPEN
+    assert alone.evidence == "Cannot be asked of this study: no row is left beside 'softmax'."
+    assert ask(rows[:1], rule="above", than="softmax").evidence == alone.evidence
+    both = ask(rows, rule="above", than="softmax", rows=["softmax", "a"])
+    assert (both.verdict, set(both.numbers)) == ("holds", {"a - softmax"})
+    assert both.evidence.endswith(" Left out, for it is what the others are compared with: softmax.")
+    assert "Left out" not in ask(rows, rule="above", than="softmax").evidence
+
+
+def test_seeds_that_the_measure_is_undefined_for_decide_nothing():
+    rows = [make_row("softmax", [0.8, 0.801, 0.802]), make_row("a", [0.9, 0.9012, float("nan")])]
+    found = ask(rows, rule="above", than="softmax")
+    assert found.verdict == OPEN
+    assert "a: the measure is undefined for seed 2" in found.evidence
+
+
+def test_a_verdict_stays_on_its_line():
+    rows = [make_row("soft\nmax", LOW), make_row("a\u202eb", HIGH)]
+    found = ask(rows, rule="above", than="soft\nmax", text="It is\n\tso\x1b.\n", source="P\u2067 1")
+    assert found.line == "holds: It is so\\x1b. (P\\u2067 1)"
+    assert "a\\u202eb minus soft max: " in found.evidence
+    assert str(found).startswith("It is so\\x1b (P\\u2067 1): holds. a\\u202eb minus soft max")
 
 
 def test_the_order_of_the_paper():

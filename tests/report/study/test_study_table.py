@@ -81,6 +81,51 @@ def test_rank_correlation_stands_below():
     assert build(rows).correlations == ()
 
 
+def test_a_rank_correlation_names_the_rows_that_are_not_whole():
+    def of(*others):
+        rows = [make_row(f"row {place}", [place / 10, place / 10 + 0.002]) for place in range(3)]
+        paper = make_paper({"top-1": {f"row {place}": float(place) for place in range(6)}})
+        (found,) = build([*rows, *others], paper).correlations
+        return found
+
+    assert str(of()).endswith("τ = +1.00.")
+    found = of(
+        make_row("row 3", [0.3], missing=[1]),
+        make_row("row 4", [0.4, None]),
+        make_row("row 5", failures={0: "No memory."}),
+    )
+    # The number stands; a row without any is no part of it.
+    assert (found.found.rho, found.found.n) == (1, 5)
+    assert str(found).endswith(
+        "τ = +1.00. In it are rows that are not whole: row 3: seed 1 has no result yet; "
+        "row 4: the measure is undefined for seed 1."
+    )
+
+
+def test_labels_stay_on_their_line_and_hide_nothing(paper):
+    rows = [
+        make_row("soft\nmax", [0.9, 0.91], failures={2: "No\nmemory\x1b."}),
+        make_row("a\t b\u202ec", [0.8, 0.81]),
+        make_row("\u2066d\x07", [0.7, 0.71]),
+    ]
+    columns = [{**ACCURACY, "title": "acc\n\u202eracy"}]
+    shown = build(rows, paper, columns=columns, paper={**PAPER, "title": "P\nTable\u200f", "setting": "I\tN"})
+    texts = (shown.to_text(), shown.to_markdown(), shown.to_latex())
+    for text in texts:
+        assert "soft max" in text
+        assert not [letter for letter in text if letter in "\t\u202e\u2066\u200f\x07\x1b"]
+    assert r"a b\u202ec" in texts[0]
+    assert "\n\\u2066d\\x07" in texts[0]
+    assert r"a b\\u202ec" in texts[1]
+    assert r"a b\textbackslash{}u202ec" in texts[2]
+    assert shown.groups[0].columns[0].title == r"acc \u202eracy"
+    assert shown.groups[1].heading == r"P Table\u200f: I N"
+    whole = study_markdown(make_results(rows, columns=columns, title="A\u202e\nstudy"))
+    assert whole.startswith("# A\\\\u202e study\n")
+    assert "- soft max, seed 2: No memory\\\\x1b." in whole
+    assert "\u202e" not in whole
+
+
 def test_columns_of_a_comparison_where_none_are_asked_for(rows):
     rows[0] = make_row("softmax", [0.9, 0.91], nll=[0.3, 0.31], **{"ood.noise.max_logit_ap": [0.5, 0.6]})
     table = study_table(make_results(rows))

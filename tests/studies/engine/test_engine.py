@@ -254,6 +254,67 @@ def test_a_trial_whose_worker_died_is_tried_again(tmp_path: Path) -> None:
     assert World(tmp_path, "heads: [softmax]\nseeds: 1\n", hill(1)).run() == [trial.identity]
 
 
+def test_a_search_of_which_a_worker_died_rests_and_goes_on_when_run_again(tmp_path: Path) -> None:
+    # 1.0 is best; the process of one of its trials dies.
+    world = World(tmp_path, SEARCH, hill(1.0))
+    died = []
+
+    def write(trial: TrialConfig) -> None:
+        if rate_of(trial) == 1.0 and not died:
+            died.append(trial.identity)
+            error = {"kind": "WorkerDied", "message": "killed"}
+            world.store.write_error(trial.identity, trial.model_dump(mode="json"), error)
+        else:
+            World.write(world, trial)
+
+    world.write = write  # type: ignore[method-assign]
+    world.run()
+    assert "1 of the trials of its search died with their process" in world.row("softmax").waiting
+    assert world.row("softmax").chosen == {}
+    assert not any(trial.measure_test for trial in world.ran)
+    again = World(tmp_path, SEARCH, hill(1.0))
+    assert died[0] in again.run()
+    assert again.row("softmax").chosen["training.learning_rate"] == 1.0
+    assert again.row("softmax").waiting is None
+
+
+def test_a_row_that_waits_for_a_resting_one_rests_too(tmp_path: Path) -> None:
+    text = """\
+heads:
+  - {head: cosine_ls, label: LS, search: {parameters: {training.learning_rate: [0.01, 0.1]}, seeds: 1}}
+  - {head: cosine, label: 2κ*, depends_on: {head.kappa: {of: LS, measure: validation.kappa_star}}}
+seeds: 1
+"""
+    world = World(tmp_path, text, hill(1.0))
+    error = {"kind": "MemoryError", "message": "no room"}
+    world.write = lambda trial: world.store.write_error(trial.identity, trial.model_dump(mode="json"), error)  # type: ignore[method-assign]
+    world.run()
+    assert world.row("2κ*").waiting == "It waits for 'LS'."
+    assert world.row("2κ*").blocked is None
+    assert world.engine.over
+
+
+def test_a_row_that_depends_on_a_failed_seed_is_blocked(tmp_path: Path) -> None:
+    world = World(tmp_path, DEPENDENT, lambda trial: None if trial.seed == 1 else 0.5)
+    world.run()
+    assert "which seed 1 has not measured. 'logitlab study retry' tries" in world.row("2κ*").blocked
+    assert len(world.ran) == 3
+
+
+def test_epochs_can_be_searched_and_taken_from_another_row(tmp_path: Path) -> None:
+    text = """\
+heads:
+  - {head: softmax, label: A, search: {parameters: {training.epochs: [2, 4, 8]}, seeds: 1}}
+  - {head: sigmoid, depends_on: {training.epochs: {of: A, measure: validation.kappa_star}}}
+seeds: 2
+"""
+    world = World(tmp_path, text, lambda trial: 1 - abs(trial.training.epochs - 6) / 10)
+    world.run()
+    assert world.row("A").chosen == {"training.epochs": 6}
+    # κ* is 10 and 11 here, and the mean is taken to the nearest whole number.
+    assert {trial.training.epochs for trial in world.ran if trial.head.name == "sigmoid"} == {10}
+
+
 def test_rows_that_share_trials_train_them_once(tmp_path: Path) -> None:
     text = SEARCH.replace("heads: [softmax]", "heads: [{head: softmax, label: A}, {head: softmax, label: B}]")
     world = World(tmp_path, text, hill(0.3))

@@ -11,9 +11,9 @@ from logitlab.studies.engine.grids import best_point, line_of, on_edge, points
 def test_the_finer_grid_is_that_of_the_paper() -> None:
     # W A.1: for an optimum of 10^-1 on a grid of half decades, 10^-0.5, -0.75, -1, -1.25, -1.5.
     line = line_of(SearchAxisConfig(values=tuple(10**exponent for exponent in (-2, -1.5, -1, -0.5, 0, 0.5))))
-    assert [round(math.log10(value), 9) for value in line.finer(0.1).values] == [-1.5, -1.25, -1, -0.75, -0.5]
+    assert [round(math.log10(value), 5) for value in line.finer(0.1).values] == [-1.5, -1.25, -1, -0.75, -0.5]
     again = line.finer(0.1).finer(10**-1.25)
-    assert [round(math.log10(value), 9) for value in again.values] == [-1.5, -1.375, -1.25, -1.125, -1.0]
+    assert [round(math.log10(value), 5) for value in again.values] == [-1.5, -1.375, -1.25, -1.125, -1.0]
 
 
 def test_expansion_goes_on_by_the_same_step_and_stops_at_the_range() -> None:
@@ -61,3 +61,12 @@ def test_the_best_point_needs_a_value_for_every_seed() -> None:
     assert best_point([({"a": 1.0}, [None])], higher_is_better=True) is None
     lower = best_point([({"a": 1.0}, [0.5]), ({"a": 2.0}, [0.4])], higher_is_better=False)
     assert lower == ({"a": 2.0}, 0.4)
+
+
+def test_whole_numbers_stay_whole() -> None:
+    line = line_of(SearchAxisConfig(values=(2, 4, 8)), whole=True)
+    assert line.values == [2, 4, 8]
+    assert all(isinstance(value, int) for value in line.finer(4).values)
+    # 2, 2.83, 4, 5.66, 8; and of 1, 1.41, 2, … two are one.
+    assert line.finer(4).values == [2, 3, 4, 6, 8]
+    assert line_of(SearchAxisConfig(values=(1, 2, 4)), whole=True).finer(1).values == [1, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -143,8 +144,10 @@ def _texts(values: Mapping[str, Any], where: Where) -> Iterator[str]:
         if isinstance(parameters, dict):
             found += [(("heads", index, "parameters", key), value) for key, value in parameters.items()]
     for place, value in found:
+        name = next(str(part) for part in reversed(place) if isinstance(part, str))
+        if isinstance(value, float) and not math.isfinite(value):
+            yield f"{where(place)}'{name}' must be a finite number. Got {value}."
         if isinstance(value, str) and _NUMBER.fullmatch(value):
-            name = next(str(part) for part in reversed(place) if isinstance(part, str))
             yield f"{where(place)}'{name}' must be a number. Got the text '{value}'; write it without quotes."
 
 
@@ -154,8 +157,12 @@ def _label(place: int, entry: EntryConfig, where: Where) -> Iterator[str]:
         return
     here: Place = ("heads", place, "label")
     strange = sorted(label_axes(label) - entry.grid.keys())
+    first = {axis: values[0] for axis, values in entry.grid.items()}
     try:
-        fill_label(label, {axis: values[0] for axis, values in entry.grid.items()})
+        fill_label(label, first)
+        for axis, values in entry.grid.items():
+            for value in values:
+                fill_label(label, {**first, axis: value})
     except (ValueError, KeyError, AttributeError, TypeError, IndexError):
         if strange:
             nearest = nearest_name(strange[0], entry.grid)

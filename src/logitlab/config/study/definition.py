@@ -16,11 +16,16 @@ from .search import SearchConfig
 #: Axes: ``data``, ``backbone``, ``head.PARAMETER``, ``data.FIELD``, ``backbone.PARAMETER``, ``training.FIELD``.
 AXIS_PATTERN = r"^(data|backbone)$|^(head|data|backbone|training)\.[A-Za-z_]\w*$"
 
+#: Names of studies and scales: they name a folder.
+NAME_PATTERN = r"^\w[\w.-]*$"
+
+#: More seeds than these are a slip of the keyboard.
+MOST_SEEDS = 10_000
+
 Axis = Annotated[str, Field(pattern=AXIS_PATTERN)]
 Values = Annotated[tuple[Any, ...], Field(strict=False, min_length=1)]
-Seeds = (
-    Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
-)
+_Seed = Annotated[int, Field(ge=0)]
+Seeds = Annotated[int, Field(ge=1, le=MOST_SEEDS)] | Annotated[tuple[_Seed, ...], Field(strict=False, min_length=1)]
 
 
 class DependenceConfig(Configuration):
@@ -105,11 +110,11 @@ class StudyDefinition(Configuration):
         execution: how it is run; no part of what it is.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
     title: str = ""
     description: str = ""
     source: str = ""
-    scale: str | None = None
+    scale: str | None = Field(default=None, pattern=NAME_PATTERN)
     plugins: Annotated[tuple[str, ...], Field(strict=False)] = ()
     data: DataConfig = Field(default_factory=lambda: DataConfig.model_validate({}))
     backbone: str = "small_cnn"

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from ..errors import ConfigurationError
 from ..names import nearest_name, unknown_name
 from .checks import check_definition
-from .definition import StudyDefinition
+from .definition import MOST_SEEDS, NAME_PATTERN, StudyDefinition
 from .yaml_file import Document, Place, parse_yaml, read_yaml
 
 #: Keys of a file beside those of `StudyDefinition`.
@@ -43,6 +43,7 @@ def read_study(source: Path | str | Mapping[str, Any], *, scale: str | None = No
         document = read_yaml(path)
         stem = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.") or "study"
         document.values.setdefault("name", stem)
+        _find_table(document, path.parent)
     return _define(document, scale)
 
 
@@ -51,6 +52,17 @@ def parse_study(text: str, name: str = "study.yaml", *, scale: str | None = None
     document = parse_yaml(text, name)
     document.values.setdefault("name", Path(name).stem)
     return _define(document, scale)
+
+
+def _find_table(document: Document, folder: Path) -> None:
+    """Look for the file of the paper's numbers beside the study; an absolute path stays one."""
+    scales = document.values.get(SCALES)
+    holders = [document.values, *(scales.values() if isinstance(scales, dict) else ())]
+    for holder in holders:
+        paper = holder.get("paper") if isinstance(holder, dict) else None
+        table = paper.get("table") if isinstance(paper, dict) else None
+        if isinstance(paper, dict) and isinstance(table, str) and table.endswith(".csv"):
+            paper["table"] = str(folder.resolve() / table)
 
 
 def scales_of(source: Path | str) -> tuple[str, ...]:
@@ -94,13 +106,23 @@ def _at_scale(document: Document, scale: str | None) -> tuple[Document, list[str
             f"Got {scales!r}."
         )
     wanted = scale if scale is not None else default
+    strange = [name for name in scales if not re.fullmatch(NAME_PATTERN, name)]
+    if strange:
+        faults.append(
+            f"{document.where((SCALES, strange[0]))}A scale is called by letters, digits, '-', '_' and '.'. Got "
+            f"'{strange[0]}'."
+        )
+        wanted = None if wanted in strange else wanted
+    if wanted is not None and not isinstance(wanted, str):
+        faults.append(f"{document.where((DEFAULT_SCALE,))}'{DEFAULT_SCALE}' must name a scale. Got {wanted!r}.")
+        wanted = None
     if wanted is not None and wanted not in scales:
         if not scales:
             faults.append(f"{document.where((DEFAULT_SCALE,))}The study has no scales. Got '{wanted}'; leave it out.")
         else:
             faults.append(document.where((DEFAULT_SCALE,)) + unknown_name("scale", str(wanted), scales))
         wanted = None
-    elif wanted is None and scales:
+    elif wanted is None and scales and not faults:
         wanted = next(iter(scales))
     if wanted is not None:
         document.values[SCALES] = {name: value or {} for name, value in scales.items()}
@@ -161,8 +183,10 @@ def _sentences(fault: ValidationError, document: Document, values: dict[str, Any
         found.setdefault(_place(error["loc"], values), []).append(error)
     sentences = []
     for place, errors in found.items():
-        # A union complains of every branch; the one that got furthest into the value knows best.
-        if len(errors) > 1 and any(other[: len(place)] == place and len(other) > len(place) for other in found):
+        # A union complains of every branch; the one that got furthest into the value knows best. A list that has
+        # nothing but faulty items is told to be empty.
+        deeper = any(other[: len(place)] == place and len(other) > len(place) for other in found)
+        if deeper and (len(errors) > 1 or errors[0]["type"] == "too_short"):
             continue
         error = max(errors, key=lambda each: len(each["loc"]))
         sentences.append(document.where(place) + _sentence(error, place))
@@ -195,7 +219,7 @@ def _sentence(error: Any, place: Place) -> str:
         return f"'{name}' is missing; give it a value."
     got = error["input"]
     if place == ("seeds",) or (place[-1:] == ("seeds",) and "search" not in place):
-        return f"'{name}' must be a number of at least 1, or a list of numbers of at least 0. Got {got!r}."
+        return f"'{name}' must be a number from 1 to {MOST_SEEDS:,}, or a list of numbers of at least 0. Got {got!r}."
     if isinstance(got, str) and _NUMBER.fullmatch(got) and ("float" in kind or "int" in kind):
         return f"'{name}' must be a number. Got the text '{got}'; write it without quotes."
     if (kind == "string_pattern_mismatch" and place and "." in str(place[-1])) or "[key]" in map(str, error["loc"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from typing import Any
 
 from .definition import EntryConfig, seed_numbers
 from .search import SearchConfig
+
+# Of a format: more characters, or digits, than a label can have.
+_WIDE = re.compile(r"\d{3,}")
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,8 @@ def row_label(base: str, own: Mapping[str, Any], shared: Mapping[str, Any], entr
     >>> row_label("κ = {head.kappa:g}", {"head.kappa": 5}, {"data": "digits"}, entry)
     'κ = 5 [data = digits]'
     """
-    named = label_axes(base)
+    # A label that nobody wrote may hold braces of a parameter.
+    named = label_axes(base) if entry.label is not None else set()
     values = {**shared, **own}
     text = fill_label(base, values) if named else base
     rest = {axis: value for axis, value in values.items() if axis not in named and len(entry.grid.get(axis, "**")) > 1}
@@ -123,6 +128,8 @@ def fill_label(label: str, values: Mapping[str, Any]) -> str:
         ValueError, KeyError, AttributeError, TypeError: the label names an axis that has no value, or a form that the
             value does not take.
     """
+    if any(_WIDE.search(form or "") for _, _, form, _ in string.Formatter().parse(label)):
+        raise ValueError("the width of a value must be below 100")
     groups: dict[str, dict[str, Any]] = {}
     plain: dict[str, Any] = {}
     for axis, value in values.items():

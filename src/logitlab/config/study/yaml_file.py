@@ -12,6 +12,9 @@ from ..errors import ConfigurationError
 #: Where a value stands in a document: keys of mappings and places in lists.
 Place = tuple[str | int, ...]
 
+# Values of a file; aliases of aliases reach millions with a few lines.
+_MOST_VALUES = 50_000
+
 
 @dataclass
 class Document:
@@ -95,6 +98,8 @@ def parse_yaml(text: str, name: str) -> Document:
 
 def _plain(value: Any, place: Place, lines: dict[Place, int], faults: list[str], name: str) -> Any:
     """Turn what the reader gives into plain Python, and note lines."""
+    if len(lines) > _MOST_VALUES:
+        raise ConfigurationError(f"{name}: Expected at most {_MOST_VALUES:,} values. Got more, aliases included.")
     if isinstance(value, dict):
         found = {}
         for key, item in value.items():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from logitlab.config.study import ClaimConfig
@@ -12,11 +13,11 @@ from logitlab.records.study import StudyResults, StudyRow
 from logitlab.statistics import verdicts as rules
 
 from .paper import PaperReading, read_paper
+from .plain_text import one_line, plain
 from .reading import (
     axis_value,
     column_of,
     group_of,
-    one_line,
     resolve,
     row_groups,
     unknown_measure,
@@ -42,9 +43,15 @@ class Verdict:
     numbers: Mapping[str, float | None] = field(default_factory=dict)
     p: float | None = None
 
+    @property
+    def line(self) -> str:
+        """Verdict, claim and source on one line, without the evidence."""
+        source = f" ({self.claim.source})" if self.claim.source else ""
+        return plain(f"{self.verdict}: {self.claim.text}{source}")
+
     def __str__(self) -> str:
         source = f" ({self.claim.source})" if self.claim.source else ""
-        return f"{one_line(self.claim.text)}{source}: {self.verdict}. {self.evidence}"
+        return plain(f"{one_line(self.claim.text)}{source}: {self.verdict}. {self.evidence}")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for ``json.dumps``."""
@@ -60,8 +67,10 @@ class Verdict:
 def verdicts(results: StudyResults, paper: PaperTable | None = None) -> list[Verdict]:
     """Decide every claim of a study by its rule, on our own numbers.
 
-    A row that is not whole decides nothing, nor does one seed. A claim that speaks of rows, measures or columns that
-    are not there is not decided, and the evidence says what it asks for.
+    A row that is not whole decides nothing, nor does one seed. Rows of other images, or at other values of the study's
+    own grid, are never compared: a claim holds where it holds on each of these settings, and does not where it does
+    not on one. A claim that speaks of rows, measures or columns that are not there is not decided, and the evidence
+    says what it asks for.
 
     Args:
         results: of the study.
@@ -78,6 +87,12 @@ def rule_text(claim: ClaimConfig, results: StudyResults) -> str:
         claim: with its rule.
         results: of the study, for the title of the measure.
     """
+    names = [group.name for group in row_groups(results, claim.along)]
+    apart = f"the {len(names)} settings" if len(names) > 3 else "; ".join(names)
+    return plain(_rule(claim, results) + (f" Each setting by itself: {apart}." if len(names) > 1 else ""))
+
+
+def _rule(claim: ClaimConfig, results: StudyResults) -> str:
     measure = column_of(results, claim.measure).title
     rows = ", ".join(claim.rows) or "all rows"
     if claim.rule in ("above", "below"):
@@ -108,7 +123,7 @@ def _decide(results: StudyResults, claim: ClaimConfig, reading: PaperReading | N
         decision = _best_among(results, claim, rows, faults)
     else:
         decision = _paper_order(results, claim, rows, faults, reading)
-    return Verdict(claim, decision.verdict, decision.evidence, decision.numbers, decision.p)
+    return Verdict(claim, decision.verdict, plain(decision.evidence), decision.numbers, decision.p)
 
 
 def _unanswerable(faults: Sequence[str]) -> rules.Decision:
@@ -121,23 +136,47 @@ def _writing(results: StudyResults, claim: ClaimConfig) -> dict[str, Any]:
     return {"factor": column.factor, "decimals": column.decimals + 1}
 
 
+def _with_remarks(decision: rules.Decision, *remarks: str) -> rules.Decision:
+    return replace(decision, evidence=" ".join(filter(None, (decision.evidence, *remarks))))
+
+
+def _some(labels: Sequence[str]) -> str:
+    rest = f" and {len(labels) - 4} more" if len(labels) > 4 else ""
+    return ", ".join(labels[:4]) + rest
+
+
 def _difference(results: StudyResults, claim: ClaimConfig, rows: list[StudyRow], faults: list[str]) -> rules.Decision:
     base, missing = resolve(results, (claim.than or "",))
     faults = [*faults, *missing]
-    if len(base) > 1:
-        faults.append(f"'{claim.than}' makes {len(base)} rows; name one of them")
-    if not faults and not claim.rows:
-        rows = [row for row in results.rows if row.label != base[0].label]
-        if not rows:
-            faults.append("there is no other row")
+    rows = rows if claim.rows else list(results.rows)
+    bases = {row.label for row in base}
+    contests, apart, itself = [], [], []
+    for group in row_groups(results):
+        labels = {row.label for row in group.rows}
+        here = [row for row in base if row.label in labels]
+        others = [row for row in rows if row.label in labels and row.label not in bases]
+        itself += [row.label for row in rows if claim.rows and row.label in labels and row.label in bases]
+        if len(here) > 1:
+            where = f" at {group.name}" if group.name else ""
+            faults.append(f"'{claim.than}' makes {len(here)} rows{where}; name one of them")
+            break
+        if here and others:
+            tested = [group_of(row, claim.measure) for row in others]
+            contests.append(rules.Contest(group_of(here[0], claim.measure), tested, group.name))
+        elif not here:
+            apart += [row.label for row in others]
+    if not faults and not contests:
+        where = ", on its own setting" if apart else ""
+        faults.append(f"no row is left beside '{claim.than}'{where}")
     if faults:
         return _unanswerable(faults)
-    return rules.decide_difference(
-        [group_of(row, claim.measure) for row in rows if row.label != base[0].label],
-        group_of(base[0], claim.measure),
-        above=claim.rule == "above",
-        level=claim.level,
-        **_writing(results, claim),
+    decision = rules.decide_differences(
+        contests, above=claim.rule == "above", level=claim.level, **_writing(results, claim)
+    )
+    return _with_remarks(
+        decision,
+        f"Left out, for it is what the others are compared with: {_some(itself)}." if itself else "",
+        f"Left out, for '{claim.than}' does not stand on their setting: {_some(apart)}." if apart else "",
     )
 
 
@@ -155,30 +194,46 @@ def _trend(results: StudyResults, claim: ClaimConfig, rows: list[StudyRow], faul
             faults = [*faults, f"{row.label} has no number for '{along}'"]
     if faults:
         return _unanswerable(faults)
-    points = [
-        (place, group_of(row, claim.measure)) for row in rows if (place := axis_value(results, row, along)) is not None
-    ]
-    # Where a row stands that waits for its value nobody knows yet.
-    points += [(float("inf"), group_of(row, claim.measure)) for row in without]
-    return rules.decide_trend(
-        points, rising=claim.rule == "increases", level=claim.level, along=along, **_writing(results, claim)
-    )
+    found = []
+    for name, members in _by_setting(results, rows, along):
+        # Where a row stands that waits for its value nobody knows yet.
+        places = [(axis_value(results, row, along), row) for row in members]
+        points = [(math.inf if place is None else place, group_of(row, claim.measure)) for place, row in places]
+        decision = rules.decide_trend(
+            points, rising=claim.rule == "increases", level=claim.level, along=along, **_writing(results, claim)
+        )
+        found.append((name, decision))
+    return rules.decide_everywhere(found)
+
+
+def _by_setting(
+    results: StudyResults, rows: Sequence[StudyRow], along: str | None = None
+) -> list[tuple[str, list[StudyRow]]]:
+    """Part rows by the setting that they stand on, with its name; settings without any are left out."""
+    found = []
+    for group in row_groups(results, along):
+        labels = {row.label for row in group.rows}
+        if members := [row for row in rows if row.label in labels]:
+            found.append((group.name, members))
+    return found
 
 
 def _best_among(results: StudyResults, claim: ClaimConfig, rows: list[StudyRow], faults: list[str]) -> rules.Decision:
     if faults:
         return _unanswerable(faults)
-    chosen = [row.label for row in rows]
-    rivals = [
-        row for group in row_groups(results) if any(row.label in chosen for row in group.rows) for row in group.rows
-    ]
-    return rules.decide_best_among(
-        [group_of(row, claim.measure) for row in rivals],
-        chosen,
-        higher_is_better=claim.better == "higher",
-        level=claim.level,
-        **_writing(results, claim),
-    )
+    everybody, found = dict(_by_setting(results, results.rows)), []
+    for name, members in _by_setting(results, rows):
+        decision = rules.decide_best_among(
+            [group_of(row, claim.measure) for row in everybody[name]],
+            [row.label for row in members],
+            higher_is_better=claim.better == "higher",
+            level=claim.level,
+            **_writing(results, claim),
+        )
+        found.append((name, decision))
+    without = [name for name in everybody if name not in dict(found)]
+    remark = f"Left out, for none of the rows stands there: {_some(without)}." if without else ""
+    return _with_remarks(rules.decide_everywhere(found), remark)
 
 
 def _paper_order(
@@ -192,8 +247,20 @@ def _paper_order(
         faults = [*faults, f"the paper's table has no column '{column}'"]
     if faults or reading is None:
         return _unanswerable(faults)
-    rows = rows if claim.rows else list(results.rows)
-    return rules.decide_same_order(
-        [(group_of(row, claim.measure), number) for row, number in zip(rows, reading.numbers(rows, column))],
-        level=claim.level,
-    )
+    settings = [
+        (name, members, reading.numbers(members, column))
+        for name, members in _by_setting(results, rows if claim.rows else results.rows)
+    ]
+    printed = [each for each in settings if any(number is not None for number in each[2])]
+    found = [
+        (
+            name,
+            rules.decide_same_order(
+                [(group_of(row, claim.measure), number) for row, number in zip(members, numbers)], level=claim.level
+            ),
+        )
+        for name, members, numbers in printed or settings
+    ]
+    without = [name for name, *_ in settings if name not in dict(found)]
+    remark = f"Left out, for the paper prints nothing for them: the rows at {_some(without)}." if without else ""
+    return _with_remarks(rules.decide_everywhere(found), remark)

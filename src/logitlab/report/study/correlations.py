@@ -9,7 +9,7 @@ from logitlab.statistics import mean_and_error, present
 from logitlab.statistics.rank_correlation import RankCorrelation, rank_correlation
 
 from .paper import PaperReading
-from .reading import columns_of, finite_values, row_groups
+from .reading import columns_of, finite_values, group_of, row_groups
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Correlation:
         paper: the paper's column, as the report calls it.
         group: which rows; empty for all.
         found: the correlation.
+        partial: rows in it that are not whole, each with why.
     """
 
     column: str
@@ -29,10 +30,17 @@ class Correlation:
     paper: str
     group: str
     found: RankCorrelation
+    partial: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         rows = f" ({self.group})" if self.group else ""
-        return f"Rank correlation of our {self.column} with {self.paper}{rows}: {self.found}".rstrip(".") + "."
+        sentence = f"Rank correlation of our {self.column} with {self.paper}{rows}: {self.found}".rstrip(".") + "."
+        return f"{sentence} {self.caution}" if self.caution else sentence
+
+    @property
+    def caution(self) -> str:
+        """What to know of the rows behind the number, in a sentence; empty where all of them are whole."""
+        return f"In it are rows that are not whole: {'; '.join(self.partial)}." if self.partial else ""
 
 
 def rank_correlations(results: StudyResults, reading: PaperReading) -> tuple[Correlation, ...]:
@@ -54,6 +62,11 @@ def rank_correlations(results: StudyResults, reading: PaperReading) -> tuple[Cor
                 for row in group.rows
             ]
             theirs = reading.numbers(group.rows, column.paper)
+            partial = [
+                reason
+                for row, mean, number in zip(group.rows, ours, theirs)
+                if mean is not None and number is not None and (reason := group_of(row, column.measure).not_whole)
+            ]
             found.append(
                 Correlation(
                     column.title,
@@ -61,6 +74,7 @@ def rank_correlations(results: StudyResults, reading: PaperReading) -> tuple[Cor
                     f"{reading.source(column.paper)}, {column.paper}",
                     group.name,
                     rank_correlation(ours, theirs),
+                    tuple(partial),
                 )
             )
     return tuple(found)

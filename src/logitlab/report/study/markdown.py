@@ -9,7 +9,7 @@ from logitlab.records.study import StudyResults
 from logitlab.report.rendering import escape_markdown
 
 from .claims import Verdict, rule_text, verdicts
-from .reading import one_line
+from .plain_text import one_line, plain
 from .state import scale_text, study_command, study_state
 from .table import study_table
 
@@ -44,7 +44,7 @@ def _claims(results: StudyResults, found: Sequence[Verdict]) -> list[str]:
     lines = ["| claim | here | evidence |", "| --- | --- | --- |"]
     for verdict in found:
         source = f" ({verdict.claim.source})" if verdict.claim.source else ""
-        text = escape_markdown(f"{' '.join(verdict.claim.text.split())}{source}")
+        text = escape_markdown(plain(f"{verdict.claim.text}{source}"))
         rule = escape_markdown(rule_text(verdict.claim, results))
         lines.append(f"| {text} | **{verdict.verdict}** | {escape_markdown(verdict.evidence)} Rule: {rule} |")
     return lines

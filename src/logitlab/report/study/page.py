@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from logitlab.config.errors import RecordError
-from logitlab.config.names import printable
 from logitlab.records.files import write_atomic
 from logitlab.records.papers import PaperTable
 from logitlab.records.study import StudyResults
@@ -21,8 +20,8 @@ from logitlab.report.seal import is_current, seal
 
 from .claims import Verdict, rule_text, verdicts
 from .paper import PaperReading, read_paper
+from .plain_text import one_line, plain, visible
 from .prose import to_html
-from .reading import one_line
 from .searches import searches
 from .state import overview, scale_text, study_command, study_state
 from .table import StudyTable, study_table
@@ -84,8 +83,8 @@ def render_study(results: StudyResults, paper: PaperTable | None = None) -> str:
     page = environment.get_template("study.html")
     records = list(results.records.values())
     fixed: dict[str, Any] = {
-        "title": _plain(definition.title or definition.name),
-        "description": to_html(printable(definition.description)) if definition.description.strip() else "",
+        "title": one_line(definition.title or definition.name),
+        "description": to_html(visible(definition.description)) if definition.description.strip() else "",
         "scale": scale_text(results),
         "command": study_command(results),
         "state": state,
@@ -103,7 +102,7 @@ def render_study(results: StudyResults, paper: PaperTable | None = None) -> str:
         **inline(environment),
     }
     for pictures in _pictures(results, reading, table):
-        text = printable(page.render(**fixed, **pictures))
+        text = visible(page.render(**fixed, **pictures))
         if len(text.encode("utf-8")) < MOST_BYTES:
             return text
     raise RecordError(
@@ -135,7 +134,7 @@ def _claim(verdict: Verdict, results: StudyResults) -> _Claim:
     badge, mark, style = _BADGES[verdict.verdict]
     claim = verdict.claim
     return _Claim(
-        " ".join(claim.text.split()), claim.source, badge, mark, style, rule_text(claim, results), verdict.evidence
+        plain(claim.text), plain(claim.source), badge, mark, style, rule_text(claim, results), verdict.evidence
     )
 
 
@@ -183,7 +182,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _plain(text: str) -> str:
-    return printable(one_line(text))

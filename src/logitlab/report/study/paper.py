@@ -10,7 +10,7 @@ from logitlab.config.names import nearest_name
 from logitlab.records.papers import PaperCell, PaperTable, read_paper_table
 from logitlab.records.study import StudyResults, StudyRow
 
-from .reading import one_line
+from .plain_text import one_line
 
 
 @dataclass(frozen=True)

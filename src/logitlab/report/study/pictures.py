@@ -90,8 +90,10 @@ def against_paper(results: StudyResults, reading: PaperReading, correlations: Se
             for (row, cell, ours), there, here in zip(both, theirs, ranks)
         ]
         title = column.title + (f", {each.group}" if each.group else "")
-        words = f"In brackets: rank in the paper → rank here, 1 is best. {str(each.found).rstrip('.')}."
-        panels.append(row_scatter(f"paper-{number}", title, marks, each.paper, f"ours: {column.title}", words=words))
+        words = f"In brackets: rank in the paper → rank here, 1 is best. {str(each.found).rstrip('.')}. {each.caution}"
+        panels.append(
+            row_scatter(f"paper-{number}", title, marks, each.paper, f"ours: {column.title}", words=words.rstrip())
+        )
     return panels
 
 

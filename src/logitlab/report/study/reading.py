@@ -14,6 +14,8 @@ from logitlab.report.columns import COLUMNS, OOD_KEY
 from logitlab.statistics import present
 from logitlab.statistics.verdicts import Group
 
+from .plain_text import one_line
+
 #: Digits of a measure that no column of the table shows.
 _DECIMALS = 4
 
@@ -144,11 +146,6 @@ def seeds_text(seeds: Iterable[int]) -> str:
     return f"seed{'s' if len(ordered) != 1 else ''} {', '.join(map(str, ordered))}"
 
 
-def one_line(text: str) -> str:
-    """A sentence within another one: on one line, without its full stop."""
-    return " ".join(text.split()).rstrip(".")
-
-
 def resolve(results: StudyResults, labels: Sequence[str]) -> tuple[list[StudyRow], list[str]]:
     """Find rows by their labels, or all rows of an entry by the entry's.
 
@@ -210,15 +207,20 @@ def entry_of(definition: StudyDefinition, row: StudyRow) -> EntryConfig | None:
     return found[0] if len(found) == 1 else None
 
 
-def row_groups(results: StudyResults) -> tuple[RowGroup, ...]:
-    """Gather rows that compare: what differs between groups is the images, or an axis of the study's own grid."""
+def row_groups(results: StudyResults, along: str | None = None) -> tuple[RowGroup, ...]:
+    """Gather rows that compare: what differs between groups is the images, or an axis of the study's own grid.
+
+    Args:
+        results: of the study.
+        along: an axis along which rows are looked at, which therefore keeps none of them apart.
+    """
     groups: dict[tuple[tuple[str, str], ...], list[StudyRow]] = {}
     for row in results.rows:
         settings = {**row.plan.settings, **row.plan.chosen}
         apart = [
             (axis, str(settings[axis]))
             for axis in settings
-            if axis in results.definition.grid or axis.split(".")[0] == "data"
+            if axis != along and (axis in results.definition.grid or axis.split(".")[0] == "data")
         ]
         groups.setdefault(tuple(sorted(apart)), []).append(row)
     if len(groups) == 1:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from logitlab.records.study import StudyResults
 
-from .reading import expected_seeds, one_line, setting_text
+from .plain_text import one_line, plain
+from .reading import expected_seeds, setting_text
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,7 @@ def study_state(results: StudyResults) -> StudyState:
         results: of the study.
     """
     failures = [
-        (row.label, seed, " ".join(reason.split()))
-        for row in results.rows
-        for seed, reason in sorted(row.failures.items())
+        (plain(row.label), seed, plain(reason)) for row in results.rows for seed, reason in sorted(row.failures.items())
     ]
     unfinished = []
     for row in results.rows:
@@ -63,7 +62,7 @@ def study_state(results: StudyResults) -> StudyState:
         sum(expected_seeds(row) for row in results.rows),
         (found, len(searched)),
         tuple(failures),
-        tuple(unfinished),
+        tuple((plain(label), sentence) for label, sentence in unfinished),
     )
 
 
@@ -73,7 +72,7 @@ def study_command(results: StudyResults) -> str:
     parts = ["logitlab", "study", "run", shlex.quote(definition.name)]
     if definition.scale is not None:
         parts += ["--scale", shlex.quote(definition.scale)]
-    return " ".join(parts)
+    return plain(" ".join(parts))
 
 
 def scale_text(results: StudyResults) -> str:
@@ -81,12 +80,12 @@ def scale_text(results: StudyResults) -> str:
     definition = results.definition
     ours = setting_text(results, scale=False)
     if definition.paper is None:
-        return f"Ran on: {ours}."
+        return plain(f"Ran on: {ours}.")
     scale = f"Scale {definition.scale}" if definition.scale is not None else "No scale"
     if definition.scale is not None and definition.scale.startswith("paper"):
-        return f"{scale}: {ours}. Meant to be the paper's setting; the description says what differs."
+        return plain(f"{scale}: {ours}. Meant to be the paper's setting; the description says what differs.")
     setting = f": {definition.paper.setting}" if definition.paper.setting else ""
-    return f"{scale}, which is not the paper's setting. Here: {ours}. {definition.paper.title}{setting}."
+    return plain(f"{scale}, which is not the paper's setting. Here: {ours}. {definition.paper.title}{setting}.")
 
 
 def overview(results: StudyResults, state: StudyState) -> list[tuple[str, str]]:
@@ -109,4 +108,4 @@ def overview(results: StudyResults, state: StudyState) -> list[tuple[str, str]]:
         facts.append(("failed", str(len(state.failures))))
     if definition.source:
         facts.append(("source", definition.source))
-    return facts
+    return [(name, plain(value)) for name, value in facts]

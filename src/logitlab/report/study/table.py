@@ -14,6 +14,7 @@ from logitlab.statistics import Estimate, compare_to_best, mean_and_error, prese
 from . import rendering
 from .correlations import Correlation, rank_correlations
 from .paper import PaperReading, read_paper, written
+from .plain_text import plain
 from .reading import (
     RowGroup,
     columns_of,
@@ -127,9 +128,12 @@ class StudyTable:
     def sentences(self, mark: str) -> list[str]:
         """The legend with the name of the marking filled in, the rank correlations, and the notes."""
         return [
-            *(line.replace("{mark}", mark) for line in self.legend),
-            *(str(each) for each in self.correlations),
-            *self.notes,
+            plain(sentence)
+            for sentence in (
+                *(line.replace("{mark}", mark) for line in self.legend),
+                *map(str, self.correlations),
+                *self.notes,
+            )
         ]
 
     def to_text(self) -> str:
@@ -182,23 +186,25 @@ def study_table(results: StudyResults, paper: PaperTable | None = None) -> Study
     reading = read_paper(results, paper)
     columns = columns_of(results)
     groups = row_groups(results)
-    ours = ColumnGroup("LogitLab", setting_text(results), tuple(_our_column(each, results, groups) for each in columns))
+    ours = ColumnGroup(
+        "LogitLab", plain(setting_text(results)), tuple(_our_column(each, results, groups) for each in columns)
+    )
     shown = [ours]
     config = results.definition.paper
     if reading.columns:
         setting = config.setting if config is not None else ""
         shown.append(
             ColumnGroup(
-                reading.title,
-                setting,
+                plain(reading.title),
+                plain(setting),
                 tuple(_paper_column(each, results, reading, columns) for each in reading.columns),
             )
         )
     counts = tuple(_seeds(row) for row in results.rows)
     return StudyTable(
-        tuple(row.label for row in results.rows),
+        tuple(plain(row.label) for row in results.rows),
         counts,
-        tuple(lacking(row) for row in results.rows),
+        tuple(clause and plain(clause) for clause in map(lacking, results.rows)),
         tuple(shown),
         rank_correlations(results, reading),
         _legend(results, groups, with_paper=bool(reading.columns)),
@@ -222,7 +228,7 @@ def _our_column(column: ColumnConfig, results: StudyResults, groups: Sequence[Ro
         else StudyCell()
         for label, found in values.items()
     ]
-    return StudyColumn(column.title, column.better, tuple(cells))
+    return StudyColumn(plain(column.title), column.better, tuple(cells))
 
 
 def write_cell(column: ColumnConfig, estimate: Estimate, *, marked: bool = False) -> StudyCell:
@@ -244,7 +250,7 @@ def _paper_column(
         mean, error = written(cell)
         cells.append(StudyCell(mean, error, cell.value, cell.bold))
     better = next((each.better for each in columns if each.paper == column), None)
-    return StudyColumn(column, better, tuple(cells), reading.source(column))
+    return StudyColumn(plain(column), better, tuple(cells), plain(reading.source(column)))
 
 
 def _seeds(row: StudyRow) -> str:

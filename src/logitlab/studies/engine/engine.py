@@ -19,7 +19,7 @@ from ...records.stages import has_stage
 from ...records.study import PlannedRow, PlannedTrial, StageSource, StudyPlan, flat_measures
 from .making import TrialMaker
 from .programs import row_program, sources_of
-from .requests import Outcome, Program, Progress, Rows, Trials
+from .requests import Lost, Outcome, Program, Progress, Rows, Trials
 
 #: Kinds of failures that say nothing of the trial: what ended it may not come again.
 PASSING_KINDS = frozenset({"WorkerDied", "MemoryError", "OutOfMemoryError", "NodeDied", "JobDied"})
@@ -141,9 +141,7 @@ class StudyEngine:
         except StopIteration:
             progress.over = True
             progress.expected = len(progress.trials) if progress.blocked is None else progress.expected
-            for other, request in list(self._asked.items()):
-                if isinstance(request, Rows) and label in request.labels:
-                    self._look(other)
+            self._end(label)
             return
         self._asked[label] = asked
         if isinstance(asked, Trials):
@@ -161,10 +159,21 @@ class StudyEngine:
         asked = self._asked.get(label)
         if isinstance(asked, Trials):
             if not self._open[label]:
+                found = {trial.identity: self._outcomes[trial.identity] for trial, _ in asked.wanted}
+                lost = [identity for identity, outcome in found.items() if isinstance(outcome, Lost)]
+                if lost and any(planned.role == "search" for _, planned in asked.wanted):
+                    self._stop(label, lost)
+                    return
                 del self._asked[label]
-                self._advance(label, {trial.identity: self._outcomes[trial.identity] for trial, _ in asked.wanted})
+                self._advance(label, found)
         elif isinstance(asked, Rows) and all(self._progress[other].over for other in asked.labels):
             del self._asked[label]
+            resting = [other for other in asked.labels if self._progress[other].lost]
+            if resting:
+                progress = self._progress[label]
+                progress.lost, progress.over = self._progress[resting[0]].lost, True
+                self._end(label)
+                return
             self._advance(
                 label,
                 {
@@ -172,6 +181,23 @@ class StudyEngine:
                     for other in asked.labels
                 },
             )
+
+    def _stop(self, label: str, lost: list[str]) -> None:
+        """Let a row rest until the same study is run again: a point that was not tried is no bad point."""
+        progress = self._progress[label]
+        progress.lost = lost
+        progress.waiting = (
+            f"{len(lost)} of the trials of its search died with their process, so nothing is chosen yet; run the study "
+            "again."
+        )
+        progress.over = True
+        self._end(label)
+
+    def _end(self, label: str) -> None:
+        """Look after the rows that wait for one that has ended."""
+        for other, request in list(self._asked.items()):
+            if isinstance(request, Rows) and label in request.labels:
+                self._look(other)
 
     def _discover(self, trial: TrialConfig) -> None:
         """Look whether a trial that became known is done, has failed for good, or is to be run."""
@@ -190,7 +216,9 @@ class StudyEngine:
 
     def _outcome(self, identity: str) -> Outcome:
         if not self._store.is_done(identity):
-            return None
+            failure = self._store.failure(identity)
+            passing = failure is None or failure["error"].get("kind") in PASSING_KINDS
+            return Lost() if passing else None
         return flat_measures(
             self._store.record(identity), ood_measures_of(self._store.trial_folder(identity)) if self._ood else None
         )

@@ -13,7 +13,7 @@ from ...config.study import SearchAxisConfig
 Point = Mapping[str, float]
 
 # Digits that a value keeps, so that a point that two grids share is one point, and one trial.
-_DIGITS = 10
+_DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Line:
         low: the smallest value there is; None for no end.
         high: the largest; None for no end.
         given: values as the user wrote them, for the numbers i that he gave.
+        whole: whether only whole numbers are taken; others are rounded, and a point that two places share is one.
     """
 
     places: tuple[int, ...]
@@ -37,6 +38,7 @@ class Line:
     low: float | None = None
     high: float | None = None
     given: Mapping[int, float] | None = None
+    whole: bool = False
 
     def value(self, place: int) -> float:
         """Return the value at a number i."""
@@ -44,12 +46,12 @@ class Line:
             return self.given[place]
         where = self.start + self.step * place
         found = 10**where if self.logarithmic else where
-        return float(f"{found:.{_DIGITS}g}")
+        return round(found) if self.whole else float(f"{found:.{_DIGITS}g}")
 
     @property
     def values(self) -> list[float]:
         """All values, increasing."""
-        return [self.value(place) for place in self.places]
+        return list(dict.fromkeys(self.value(place) for place in self.places))
 
     def place_of(self, value: float) -> int:
         """Return the number i of a value of the line."""
@@ -70,22 +72,28 @@ class Line:
         """
         place = self.place_of(value)
         given = {2 * number: known for number, known in (self.given or {}).items()}
-        line = Line((), self.start, self.step / 2, self.logarithmic, self.low, self.high, given)
+        line = replace(self, places=(), step=self.step / 2, given=given)
         around = [2 * place + offset for offset in (-2, -1, 0, 1, 2)]
         return replace(line, places=tuple(number for number in around if line._within(line.value(number))))
 
     def _within(self, value: float) -> bool:
+        if self.logarithmic and value <= 0:  # a whole number that was rounded to none
+            return False
         rounding = 1e-9 * abs(value)
         return (self.low is None or value >= self.low - rounding) and (
             self.high is None or value <= self.high + rounding
         )
 
 
-def line_of(axis: SearchAxisConfig) -> Line:
+def line_of(axis: SearchAxisConfig, *, whole: bool = False) -> Line:
     """Return the coarse grid of an axis.
 
+    Args:
+        axis: with its values.
+        whole: whether it takes whole numbers alone.
+
     >>> line_of(SearchAxisConfig(values=(0.01, 0.1, 1.0))).finer(0.1).values
-    [0.01, 0.03162277660, 0.1, 0.316227766, 1.0]
+    [0.01, 0.0316228, 0.1, 0.316228, 1.0]
     """
     logarithmic = axis.scale == "log"
     positions = [math.log10(value) if logarithmic else value for value in axis.values]
@@ -97,7 +105,8 @@ def line_of(axis: SearchAxisConfig) -> Line:
         logarithmic,
         axis.low,
         axis.high,
-        dict(enumerate(axis.values)),
+        {place: round(value) if whole else value for place, value in enumerate(axis.values)},
+        whole,
     )
 
 

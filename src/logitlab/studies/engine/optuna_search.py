@@ -8,6 +8,7 @@ from typing import Any
 
 from ...config.errors import ConfigurationError
 from ...config.study import SearchConfig
+from ...config.study.axes import as_axis_value
 from .grids import Point, best_point
 from .requests import Outcome, Trials
 
@@ -63,9 +64,8 @@ def check_optuna() -> Any:
 
 
 def _point(trial: Any, search: SearchConfig) -> dict[str, float]:
-    return {
-        axis: float(
-            f"{trial.suggest_float(axis, config.values[0], config.values[-1], log=config.scale == 'log'):.{_DIGITS}g}"
-        )
-        for axis, config in search.parameters.items()
-    }
+    point: dict[str, float] = {}
+    for axis, config in search.parameters.items():
+        found = trial.suggest_float(axis, config.values[0], config.values[-1], log=config.scale == "log")
+        point[axis] = as_axis_value(axis, float(f"{found:.{_DIGITS}g}"))
+    return point

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...config.errors import ConfigurationError
 from ...config.study import DependenceConfig
+from ...config.study.axes import as_axis_value
 from ...config.study.rows import RowSpecification
 from ...config.trial import TrialConfig
 from ...records.study import PlannedTrial
@@ -113,19 +114,26 @@ def _take(
     values = {
         seed: value
         for seed, outcome in outcomes.items()
-        if outcome is not None and (value := outcome.get(dependence.measure)) is not None
+        if isinstance(outcome, Mapping) and (value := outcome.get(dependence.measure)) is not None
     }
     if not values:
         return f"It depends on '{dependence.measure}' of '{label}', which no trial there has measured."
+    failed = sorted(outcomes.keys() - values.keys())
+    if failed:
+        # A mean over what is left would move with every trial that fails.
+        return (
+            f"It depends on '{dependence.measure}' of '{label}', which seed {', '.join(map(str, failed))} has not "
+            "measured. 'logitlab study retry' tries its failed trials again."
+        )
     if dependence.statistic == "same_seed":
         lacking = [seed for seed in given if seed not in values]
         if lacking:
             return f"It depends on '{label}', which has no '{dependence.measure}' for seed {lacking[0]}."
         for seed, own in given.items():
-            own[axis] = _rounded(dependence.times * values[seed])
+            own[axis] = as_axis_value(axis, _rounded(dependence.times * values[seed]))
         return None
     statistic = statistics.fmean if dependence.statistic == "mean" else statistics.median
-    value = _rounded(dependence.times * statistic(values.values()))
+    value = as_axis_value(axis, _rounded(dependence.times * statistic(values.values())))
     for own in given.values():
         own[axis] = value
     return None

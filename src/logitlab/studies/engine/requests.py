@@ -10,8 +10,13 @@ from ...config.study.rows import RowSpecification
 from ...config.trial import TrialConfig
 from ...records.study import PlannedTrial
 
-#: Measures of a finished trial, key → value; None for a trial that failed.
-Outcome: TypeAlias = Mapping[str, float | None] | None
+
+class Lost:
+    """The outcome of a trial that something else than itself has ended: nobody knows what it would have measured."""
+
+
+#: Measures of a finished trial, key → value; None for a trial that failed for a reason of its own.
+Outcome: TypeAlias = Mapping[str, float | None] | Lost | None
 
 #: Of the final trials of a row, seed → outcome.
 Outcomes: TypeAlias = Mapping[int, Outcome]
@@ -47,7 +52,8 @@ class Progress:
         remarks: what is to be known of its search.
         expected: trials in all, at least.
         finals: seed → identity of the final trial.
-        over: nothing more is asked for.
+        over: nothing more is asked for, or can be.
+        lost: identities of trials whose loss the row waits for to be made good.
     """
 
     row: RowSpecification
@@ -59,3 +65,4 @@ class Progress:
     expected: int = 0
     finals: dict[int, str] = field(default_factory=dict)
     over: bool = False
+    lost: list[str] = field(default_factory=list)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...config.errors import ConfigurationError
 from ...config.study import SearchConfig
+from ...config.study.axes import takes_whole_numbers
 from ...config.trial import TrialConfig
 from ...records.study import PlannedTrial
 from .grids import Line, Point, best_point, line_of, on_edge, points
@@ -45,7 +46,9 @@ def expected_trials(search: SearchConfig) -> int:
 def _coarse_to_fine(progress: Progress, search: SearchConfig, tried: _Tried) -> Search:
     """W A.1: a coarse grid, expanded while its best point stands on an edge; then grids of double density around it."""
     higher = search.better == "higher"
-    lines: dict[str, Line] = {axis: line_of(config) for axis, config in search.parameters.items()}
+    lines: dict[str, Line] = {
+        axis: line_of(config, whole=takes_whole_numbers(axis)) for axis, config in search.parameters.items()
+    }
     best: Point | None = None
     for round_number in range(search.expansions + 1):
         yield from tried.ask(points(lines))
@@ -125,7 +128,7 @@ class _Tried:
 
 
 def _value(outcome: Outcome, measure: str) -> float | None:
-    return None if outcome is None else outcome.get(measure)
+    return outcome.get(measure) if isinstance(outcome, Mapping) else None
 
 
 def _key(point: Point) -> tuple[tuple[str, float], ...]:
