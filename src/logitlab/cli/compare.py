@@ -44,7 +44,8 @@ def compare(
     backbone: Annotated[
         str,
         typer.Option(
-            help="The network below the heads: mlp, small_cnn, resnet_cifar:depth=20, or any timm model.",
+            help="The network below the heads: mlp, small_cnn, resnet_cifar:depth=20, all_cnn_c, "
+            "wide_resnet:depth=16,width=8, resnet34_cifar, or any timm model.",
             metavar="NAME:KEY=VALUE,...",
         ),
     ] = "small_cnn",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config.errors import ConfigurationError
+from ..config.errors import ConfigurationError, RecordError
 from ..config.names import printable
 from ..config.specification import parse_specification
 from ..studies import DEFAULT_FOLDER
@@ -191,7 +191,13 @@ def list_(
     from .study_list import folder_text, presets_text
 
     sys.stdout.write(presets_text(preset_summaries()))
-    found = [study_status(out, name) for name in list_studies(out)]
+    found = []
+    for name in list_studies(out):
+        try:
+            found.append(study_status(out, name))
+        except RecordError as fault:
+            # One that cannot be read does not hide the others.
+            sys.stderr.write(f"Note: {fault}\n")
     if found:
         sys.stdout.write("\n" + folder_text(out, found))
 

@@ -126,9 +126,7 @@ def test_rows_are_compared_with_the_row_on_their_own_images():
     assert ask_grid(grid_rows({"softmax": (0.9, 0.5), "a": (0.95, 0.4)}), rule="above", than="softmax").verdict == (
         "does not"
     )
-    assert (
-        ask_grid(grid_rows({"softmax": (0.9, 0.5), "a": (0.95, 0.501)}), rule="above", than="softmax").verdict == OPEN
-    )
+    assert ask_grid(grid_rows({"softmax": (0.9, 0.5), "a": (0.95, 0.5)}), rule="above", than="softmax").verdict == OPEN
 
 
 def test_one_exact_row_is_compared_with_on_its_own_images_alone():
@@ -170,9 +168,8 @@ def test_a_trend_is_looked_for_on_each_set_of_images():
     # Over all ten rows at once p is far below 0.05.
     turned = ask_grid(rows([0.49, 0.48, 0.47, 0.46, 0.45]), **ask_trend)
     assert turned.verdict == "does not"
-    assert turned.evidence.startswith("data = digits (holds): Means along head.kappa: 10.000 at 1, ")
-    assert " data = cifar10 (does not): Means along head.kappa: 49.000 at 1, " not in turned.evidence
-    assert "data = cifar10 (does not): " in turned.evidence
+    assert turned.evidence.startswith("data = digits (holds): Means along head.kappa: 10.033 at 1, ")
+    assert " data = cifar10 (does not): Means along head.kappa: 49.033 at 1, " in turned.evidence
     assert turned.numbers["data = digits: n"] == turned.numbers["data = cifar10: n"] == 5
     assert ask_grid(rows([0.6, 0.7, 0.8, 0.85, 0.9]), **ask_trend).verdict == "holds"
     assert ask_grid(rows([0.1, 0.4, 0.3, 0.2, 0.5]), **ask_trend).verdict == OPEN

@@ -57,6 +57,16 @@ def test_it_loads_nothing(whole):
     assert whole.count("<script>") == 1
 
 
+def test_nothing_in_it_is_invisible():
+    row = make_row("a\u202eb\x1bc", [0.9, 0.91], failures={2: "No\x07 memory."})
+    claim = {"text": "So\u2067 it\nis.", "measure": "test.accuracy", "rule": "best_among", "rows": [row.label]}
+    written = {"title": "A\u202e study", "description": "One\u200f two.\n\n- three\n- four"}
+    text = page.render_study(make_results([row], claims=[claim], columns=[ACCURACY], **written))
+    assert not [letter for letter in text if letter in "\u202e\u2067\u200f\x1b\x07"]
+    for part in (r"a\u202eb\x1bc", r"So\u2067 it is.", r"<p>One\u200f two.</p>", "<li>three</li>", r"No\x07 memory"):
+        assert part in text
+
+
 def test_no_identifier_comes_twice(whole):
     found = re.findall(r'\bid="([^"]+)"', whole)
     assert len(found) == len(set(found))

@@ -109,7 +109,8 @@ def test_labels_stay_on_their_line_and_hide_nothing(paper):
         make_row("\u2066d\x07", [0.7, 0.71]),
     ]
     columns = [{**ACCURACY, "title": "acc\n\u202eracy"}]
-    shown = build(rows, paper, columns=columns, paper={**PAPER, "title": "P\nTable\u200f", "setting": "I\tN"})
+    config = {**PAPER, "title": "P\nTable\u200f", "setting": "I\tN"}
+    shown = study_table(make_results(rows, columns=columns, paper=config), paper)
     texts = (shown.to_text(), shown.to_markdown(), shown.to_latex())
     for text in texts:
         assert "soft max" in text
