@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from ..config.names import printable
 from ..config.training import TrainingConfig
 from ..config.trial import DataConfig
 from ..studies import DEFAULT_FOLDER, DEFAULT_HEADS, DEFAULT_SEEDS
 from .options import attribute_help, sentence, with_options_of
+from .printing import resolved, show_results
 
 if TYPE_CHECKING:
     from ..studies import Comparison
@@ -194,27 +194,14 @@ def compare(
 
 
 def _show(comparison: Comparison) -> None:
-    """Print the table, the recommendations, the seconds and the folder; in colour on a terminal only."""
-    from rich.console import Console
-    from rich.text import Text
-
-    folder = printable(str(comparison.folder.resolve() / "trials"))
+    """Print the table, the recommendations, the seconds and the folder."""
     closing = [
         *comparison.recommendations,
         "",
-        f"Took {comparison.seconds:.1f} s. Records and models: {folder}",
+        f"Took {comparison.seconds:.1f} s. Records and models: {resolved(comparison.folder / 'trials')}",
     ]
     if comparison.analysis is not None:
-        closing.append(f"Measures: {printable(str((comparison.folder / 'analysis' / 'analysis.json').resolve()))}")
+        closing.append(f"Measures: {resolved(comparison.folder / 'analysis' / 'analysis.json')}")
     if comparison.report is not None:
-        closing.append(f"Report: {printable(str(comparison.report.resolve()))}")
-    console = Console()
-    if console.is_terminal and not console.is_dumb_terminal:
-        console.print()
-        console.print(comparison.table)
-        console.print()
-        for line in closing:
-            console.print(Text(line), soft_wrap=True)
-    else:
-        sys.stdout.write("\n".join([comparison.table.to_text(), "", *closing]) + "\n")
-        sys.stdout.flush()
+        closing.append(f"Report: {resolved(comparison.report)}")
+    show_results(comparison.table, closing)

@@ -15,6 +15,7 @@ from ..config.specification import parse_specification
 from ..studies import DEFAULT_FOLDER
 from .borrowing import with_options_from
 from .compare import compare
+from .printing import resolved, show_results
 from .single import SingleValues
 
 if TYPE_CHECKING:
@@ -349,34 +350,15 @@ def _run(study: Any, shared: dict[str, Any], **options: Any) -> StudyOutcome:
 
 
 def _show(outcome: StudyOutcome) -> None:
-    """Print the table, the verdicts, the seconds and the page; in colour on a terminal only."""
-    from rich.console import Console
-    from rich.text import Text
-
+    """Print the table, the verdicts, the seconds and the page."""
     # What stands behind each verdict takes a paragraph; the page has it.
-    closing = [
-        f"{verdict.verdict}: {verdict.claim.text}{f' ({verdict.claim.source})' if verdict.claim.source else ''}"
-        for verdict in outcome.verdicts
-    ]
+    closing = [verdict.line for verdict in outcome.verdicts]
     if closing:
         closing.append("")
-    closing.append(f"Took {outcome.seconds:.1f} s. Records and models: {_resolved(outcome.root / 'trials')}")
+    closing.append(f"Took {outcome.seconds:.1f} s. Records and models: {resolved(outcome.root / 'trials')}")
     if outcome.report is not None:
-        closing.append(f"Report: {_resolved(outcome.report)}")
-    console = Console()
-    if console.is_terminal and not console.is_dumb_terminal:
-        console.print()
-        console.print(outcome.table)
-        console.print()
-        for line in closing:
-            console.print(Text(line), soft_wrap=True)
-    else:
-        sys.stdout.write("\n".join([outcome.table.to_text(), "", *closing]) + "\n")
-        sys.stdout.flush()
-
-
-def _resolved(path: Path) -> str:
-    return printable(str(path.resolve()))
+        closing.append(f"Report: {resolved(outcome.report)}")
+    show_results(outcome.table, closing)
 
 
 def _slurm(items: Sequence[str]) -> dict[str, Any] | None:

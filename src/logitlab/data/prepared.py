@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from .dataset import DataSet, tensor_bytes
@@ -38,8 +40,10 @@ _kept_in: Path | None = None
 def cache_folder() -> Path:
     """Return the folder of this machine: ``$LOGITLAB_CACHE``, or one of this user's for temporary files."""
     chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().resolve()
+    return Path(chosen).expanduser().resolve() if chosen else _own_folder()
+
+
+def _own_folder() -> Path:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may have no name for its user
@@ -79,7 +83,7 @@ def load_prepared(name: str, *, image_size: int | None, root: str | Path | None,
     Raises:
         DataError: as :func:`~logitlab.data.load_data`.
     """
-    if _kept_in is None:
+    if _kept_in is None or not _is_safe(_kept_in):
         return load_data(name, image_size=image_size, root=root)
     form = {"format": _FORMAT, "name": name, "image_size": image_size, "fingerprint": fingerprint}
     essence = json.dumps(form, sort_keys=True)
@@ -87,24 +91,51 @@ def load_prepared(name: str, *, image_size: int | None, root: str | Path | None,
     if (found := _read(path, essence)) is not None:
         return found
     try:
-        # Others of this machine have no business in here.
+        # Whoever wants to share a folder makes it first.
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = path.with_suffix(".lock").open("w")
+        lock = _open_lock(path.with_suffix(".lock"))
     except OSError:
         return load_data(name, image_size=image_size, root=root)
-    with lock:
+    with os.fdopen(lock):
         # Some network file systems know no locks: then each process decodes for itself.
-        alone = _locked(lock.fileno())
+        alone = _locked(lock)
         if (found := _read(path, essence)) is not None:  # another process was faster
             return found
         data = load_data(name, image_size=image_size, root=root)
         if data.fingerprint == fingerprint:
-            with suppress(OSError):
+            # A full disk keeps nothing; the library that writes says so in a kind of its own.
+            with suppress(OSError, SafetensorError):
                 if alone:
                     for leftover in path.parent.glob(f".{path.name}.*{_LEFTOVER}"):
                         leftover.unlink(missing_ok=True)
                 _write(path, essence, data)
     return data
+
+
+def _is_safe(folder: Path) -> bool:
+    """Whether what lies in a folder can be trusted; the folder for temporary files is made here.
+
+    Everybody on the machine can guess its name and make it first: it counts only when it is this user's alone. A folder
+    that the user named may be shared.
+    """
+    if folder != _own_folder() or not hasattr(os, "getuid"):
+        return True
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+
+def _open_lock(path: Path) -> int:
+    """Open a file that is locked, and neither follow a link nor take anything away from what is there.
+
+    Raises:
+        OSError: the file system refuses, or it is a link.
+    """
+    return os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _locked(descriptor: int) -> bool:
@@ -165,7 +196,7 @@ def _write(path: Path, essence: str, data: DataSet) -> None:
 
 def _read(path: Path, essence: str) -> DataSet | None:
     """Map the images of a file into memory; None where there is none that can be trusted."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, framework="pt") as file:

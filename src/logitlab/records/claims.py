@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from .files import write_json_atomic
 
@@ -51,6 +51,24 @@ class Holder:
 
     def __str__(self) -> str:
         return "another process" if self.host is None else f"process {self.pid} on {self.host}"
+
+
+class ProcessName(NamedTuple):
+    """A process, so named that no other one is taken for it.
+
+    Attributes:
+        machine: the running system or, in containers, the namespace of it, in which process ids are unique.
+        pid: its number there.
+        start: when it started, in ticks since boot; None where the system does not tell.
+    """
+
+    machine: str
+    pid: int
+    start: str | None
+
+    def may_run(self) -> bool:
+        """Whether it still runs; True where nobody can tell, above all for a process of another machine."""
+        return self.machine != _machine() or _runs(self.pid, self.start)
 
 
 class Claim:
@@ -99,6 +117,11 @@ class Claim:
             # Without times the file system takes its own clock, the one that others compare with.
             with suppress(OSError):
                 os.utime(self._path)
+
+
+def this_process() -> ProcessName:
+    """Name this process."""
+    return ProcessName(_machine(), os.getpid(), _start_of(os.getpid()))
 
 
 def take_claim(folder: Path) -> Claim | None:

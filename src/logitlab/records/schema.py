@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ..config.errors import RecordError
 from ..config.trial import canonical_json
 from ..config.validation import Configuration
+from .reading import read_form
 
 FORMAT_VERSION: Final = 1
 
@@ -89,27 +89,7 @@ def read_failure(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, form: type[Form]) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecordError(f"There is no '{path}'.") from None
-    except OSError as fault:
-        raise RecordError(f"Cannot read '{path}': {fault.strerror or fault}.") from fault
-    except ValueError as fault:
-        # A ValueError is half a file (JSON that stops) or not text at all.
-        raise RecordError(f"Cannot read '{path}': it is not whole JSON ({fault}).") from fault
-    version = values.get("format_version") if isinstance(values, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise RecordError(
-            f"'{path}' has format version {version}; this LogitLab reads up to {FORMAT_VERSION}. Update it."
-        )
-    try:
-        checked = form.model_validate(values)
-    except ValidationError as fault:
-        first = fault.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise RecordError(f"'{path}' is damaged: {where + ': ' if where else ''}{reason}.") from None
+    checked = read_form(path, form, version=FORMAT_VERSION)
     if checked.identity != path.parent.name:
         raise RecordError(f"'{path}' belongs to trial {checked.identity}, not to {path.parent.name}.")
     return checked.model_dump()

@@ -5,18 +5,18 @@ A stage is no part of a trial's identity: it may be added to a study that is don
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ..config.errors import RecordError
 from ..config.validation import Configuration
 from .files import write_json_atomic
+from .reading import read_form
 from .schema import result_digest
 from .study import StageSource
 
@@ -98,26 +98,7 @@ def read_stage(folder: Path, identity: str) -> dict[str, Any]:
         RecordError: the stage has not run, or its file is damaged or of a newer version.
     """
     path = stage_path(folder, identity)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecordError(f"There is no '{path}'.") from None
-    except OSError as fault:
-        raise RecordError(f"Cannot read '{path}': {fault.strerror or fault}.") from fault
-    except ValueError as fault:
-        raise RecordError(f"Cannot read '{path}': it is not whole JSON ({fault}).") from fault
-    version = values.get("format_version") if isinstance(values, dict) else None
-    if isinstance(version, int) and version > STAGE_VERSION:
-        raise RecordError(
-            f"'{path}' has format version {version}; this LogitLab reads up to {STAGE_VERSION}. Update it."
-        )
-    try:
-        record = StageRecord.model_validate(values)
-    except ValidationError as fault:
-        first = fault.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise RecordError(f"'{path}' is damaged: {where + ': ' if where else ''}{reason}.") from None
+    record = read_form(path, StageRecord, version=STAGE_VERSION)
     if record.identity != identity:
         raise RecordError(f"'{path}' belongs to the stage {record.identity}, not to {identity}.")
     return record.model_dump()

@@ -6,19 +6,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from ..config.errors import RecordError
 from ..config.study import StudyDefinition
 from ..config.validation import Configuration
 from .files import write_json_atomic
 from .ood import OodSource
+from .reading import Form, read_form
 
 STUDIES_FOLDER: Final = "studies"
 STUDY_FILE: Final = "study.json"
@@ -174,6 +173,12 @@ def list_studies(root: Path | str) -> list[str]:
     return sorted(path.parent.name for path in (Path(root) / STUDIES_FOLDER).glob(f"*/{PLAN_FILE}"))
 
 
+class _StoredDefinition(StudyDefinition):
+    """A definition as its file has it."""
+
+    version: Literal[1] = STUDY_VERSION
+
+
 def write_definition(folder: Path, definition: StudyDefinition) -> None:
     """Write ``study.json``.
 
@@ -198,7 +203,8 @@ def read_definition(folder: Path) -> StudyDefinition:
     Raises:
         RecordError: the file is missing, damaged, or of a newer version.
     """
-    return _read(folder / STUDY_FILE, StudyDefinition, drop=True)
+    found = _read(folder / STUDY_FILE, _StoredDefinition)
+    return StudyDefinition.model_validate(found.model_dump(exclude={"version"}))
 
 
 def read_plan(folder: Path) -> StudyPlan:
@@ -240,28 +246,5 @@ def _numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float | N
     return found
 
 
-Form = TypeVar("Form", bound=Configuration)
-
-
-def _read(path: Path, form: type[Form], *, drop: bool = False) -> Form:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecordError(f"There is no '{path}'. 'logitlab study run' makes one.") from None
-    except OSError as fault:
-        raise RecordError(f"Cannot read '{path}': {fault.strerror or fault}.") from fault
-    except ValueError as fault:
-        raise RecordError(f"Cannot read '{path}': it is not whole JSON ({fault}).") from fault
-    version = values.get("version") if isinstance(values, dict) else None
-    if isinstance(version, int) and version > STUDY_VERSION:
-        raise RecordError(f"'{path}' has version {version}; this LogitLab reads up to {STUDY_VERSION}. Update it.")
-    try:
-        if drop:
-            values.pop("version", None)
-        return form.model_validate(values)
-    except (ValidationError, AttributeError) as fault:
-        reason = str(fault).splitlines()[0]
-        if isinstance(fault, ValidationError):
-            first = fault.errors()[0]
-            reason = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-        raise RecordError(f"'{path}' is damaged: {reason}.") from None
+def _read(path: Path, form: type[Form]) -> Form:
+    return read_form(path, form, version=STUDY_VERSION, key="version", advice="'logitlab study run' makes one.")

@@ -73,6 +73,23 @@ class Interruption:
         if self._ending is not None:
             raise self._ending
 
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """End the study by the first Ctrl-C inside, where it finds the program: nothing runs yet that could finish.
+
+        Raises:
+            KeyboardInterrupt: it came, or came before.
+        """
+        if self.draining:
+            raise KeyboardInterrupt
+        self.check()
+        before = self._drain, self._at_once
+        self._drain, self._at_once = False, True
+        try:
+            yield
+        finally:
+            self._drain, self._at_once = before
+
     def _end(self, fault: KeyboardInterrupt) -> None:
         if self._ending is None:
             self._ending = fault

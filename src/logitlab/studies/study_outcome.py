@@ -69,7 +69,7 @@ class StudyOutcome:
         return write_report_of(self.results, self.folder)
 
     def __str__(self) -> str:
-        lines = [f"{verdict.verdict}: {verdict.claim.text} ({verdict.evidence})" for verdict in self.verdicts]
+        lines = [verdict.line for verdict in self.verdicts]
         return "\n\n".join(part for part in (self.table.to_text(), "\n".join(lines)) if part)
 
 

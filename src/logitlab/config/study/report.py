@@ -66,11 +66,14 @@ class ClaimConfig(Configuration):
             - ``"best_among"``: the best row is one of ``rows``. *Holds* when no row outside them is without
               significant difference from the best, *does not* when no row of them is.
             - ``"paper_order"``: Spearman's ρ between our column and the paper's ``paper`` is positive, with its p.
+            Rows of other images, or at other values of the study's ``grid``, are never compared: a claim holds where it
+            holds on each of these settings, and does not where it does not on one.
+
         measure: the measure it is about.
         better: for ``"best_among"``: which end is best.
         rows: labels of rows; empty for all (but ``than``). For ``"increases"`` and ``"decreases"`` those that have a
             value of ``along``.
-        than: label of the row that the others are compared with.
+        than: label of the head, or of the one row, that the others are compared with.
         along: axis whose values order the rows, such as ``"head.kappa"``.
         paper: the paper's column.
         level: p at and below which a difference is significant.

@@ -176,7 +176,8 @@ def bury(
         attempts: how often a trial is begun that ends so, in all.
         agenda: takes the trial back.
         listener: hears of it.
-        place: host and number of the process that died, where they are known: its claim holds nobody up.
+        place: host and number of the process that died: its claim holds nobody up. None where nobody heard them: then
+            any claim is taken for its own, for a trial that kills its process would else be tried for ever.
     """
     trial, store = task.trial, Store(job.root)
     if task.deaths + 1 < attempts:
@@ -192,10 +193,12 @@ def bury(
         return
     folder = store.trial_folder(trial.identity)
     claim = take_claim(folder)
-    if claim is None and ((found := holder(folder)) is None or (found.host, found.pid) != place):
-        # Another runner saw it die and took the trial over.
-        agenda.put_back(task)
-        return
+    if claim is None:
+        found = holder(folder)
+        if found is None or (place is not None and (found.host, found.pid) != place):
+            # Another runner saw it die and took the trial over.
+            agenda.put_back(task)
+            return
     with claim or nullcontext():
         if not task.ended(store):
             tries = "" if attempts == 1 else f" That was attempt {attempts} of {attempts}."
@@ -219,12 +222,12 @@ def images_kept(cache: Path | None) -> AbstractContextManager[None]:
 
 
 def _raise_if_the_disk_refuses(fault: Exception) -> None:
-    """A disk that is full or read-only is no fault of a trial: the others would meet it as well.
+    """A disk that is full, broken, gone or read-only is no fault of a trial: the others would meet it as well.
 
     Raises:
         OSError: that is what happened. Libraries in native code say so in words alone.
     """
-    for code in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+    for code in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ESTALE, errno.EIO):
         if getattr(fault, "errno", None) == code or os.strerror(code) in str(fault):
             raise OSError(code, os.strerror(code)) from fault
 

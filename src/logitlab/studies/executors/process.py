@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import socket
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -140,6 +141,12 @@ class _Pool:
             if not self._receive(worker):
                 self._workers.remove(worker)
                 self._bury(worker)
+        # A child that the trial left behind may hold the other end of the pipe open: then its end never shows.
+        for worker in [worker for worker in self._workers if worker.process.exitcode is not None]:
+            while worker.pipe.poll() and self._receive(worker):
+                pass
+            self._workers.remove(worker)
+            self._bury(worker)
 
     def end(self) -> None:
         """End every worker: idle ones see their pipe close, busy ones get SIGTERM, stubborn ones SIGKILL."""
@@ -218,7 +225,8 @@ class _Pool:
                 f"{'trial runs' if self._most == 1 else 'trials run'} at a time."
             )
         if worker.task is not None:
-            bury(self._job, worker.task, how, self._attempts, self._agenda, self._listener)
+            place = socket.gethostname(), worker.process.pid or 0
+            bury(self._job, worker.task, how, self._attempts, self._agenda, self._listener, place)
 
 
 def _start(job: Job) -> _Worker:

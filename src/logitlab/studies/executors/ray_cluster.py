@@ -6,34 +6,30 @@ repeat by itself is repeated here instead, so that attempts are counted and told
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
-from ...config.errors import ConfigurationError, LogitLabError
+from ...config.errors import LogitLabError
 from ...config.study import ExecutionConfig
 from ...config.trial import TrialConfig
 from ..agenda import Agenda, Task
 from ..interruption import interruptible
 from .job import Job, Listener, bury
+from .ray_connection import cluster, import_ray
 from .run_folder import Inbox, RunFolder, fault_of, hand_on, written_fault
-from .surroundings import environment, search_path, thread_variables, worker_count
+from .surroundings import search_path
 from .travelling import Journey, prepare_journey, run_and_tell, unseen
 
 _LOOK_SECONDS: Final = 0.2
 _GRACE_SECONDS: Final = 5.0
 _SECONDS_BETWEEN_COUNTS: Final = 5.0
 _SECONDS_FOR_A_NODE: Final = 60.0
-# The least that Ray accepts, about: no images travel through its store.
-_STORE_BYTES: Final = 100 * 2**20
 
 
 def run_on_ray(job: Job, agenda: Agenda, listener: Listener, execution: ExecutionConfig) -> None:
@@ -57,12 +53,12 @@ def run_on_ray(job: Job, agenda: Agenda, listener: Listener, execution: Executio
         OSError: the file system takes no more records.
         KeyboardInterrupt: the user ended the study before its last trial.
     """
-    ray = _import_ray()
+    ray = import_ray()
     run = RunFolder.make(job.root)
     # A signal only leaves a mark: raised in the middle of this bookkeeping it could be lost, or a task with it.
     with interruptible(listener.notice, at_once=False) as interruption:
         try:
-            with _cluster(ray, job, execution):
+            with cluster(ray, job, execution, interruption):
                 delivery = _Delivery(ray, job, run, agenda, listener, execution)
                 delivery.check_nodes()
                 try:
@@ -109,12 +105,14 @@ class _Delivery:
         gpus = job.device.startswith("cuda")
         self._cores = execution.processes_per_trial
         share = execution.gpus_per_trial if execution.gpus_per_trial is not None else float(gpus * self._cores)
+        self._share = share
         # Ray shows a task its own GPUs alone, numbered from 0.
         self._journey = prepare_journey(replace(job, device="cuda") if gpus else job, run)
         # Ray takes a task's arguments apart before the task could say where its modules lie.
         self._paths, self._sent = search_path().split(os.pathsep), pickle.dumps(self._journey)
         self._task = ray.remote(num_cpus=self._cores, num_gpus=share, max_retries=0)(_run_there)
         self._window = 1
+        self._told = False
         self._counted = -_SECONDS_BETWEEN_COUNTS
 
     def has_work(self) -> bool:
@@ -154,9 +152,23 @@ class _Delivery:
             slots = int(self._ray.cluster_resources().get("CPU", 0)) // self._cores
             # A few more than run, so that no core waits for this loop, and a cluster that can grow sees why.
             self._window = self._execution.workers or 2 * max(1, slots) + 2
+            self._see_room()
         while len(self.running) < self._window and (task := self._agenda.take()) is not None:
             self._trials[task.trial.identity] = task.trial
             self.running[self._task.remote(self._paths, self._sent, task)] = task
+
+    def _see_room(self) -> None:
+        """Say once that the trials wait for a machine that can hold one: Ray itself waits in silence."""
+        nodes = [node.get("Resources", {}) for node in self._ray.nodes() if node["Alive"]]
+        if self._told or can_hold(nodes, self._cores, self._share):
+            return
+        self._told = True
+        most = {kind: max((float(node.get(kind, 0)) for node in nodes), default=0.0) for kind in ("CPU", "GPU")}
+        self._listener.notice(
+            f"No machine of the cluster can hold a trial, which needs {self._cores} cores and {self._share:g} GPUs; the "
+            f"most that one has is {most['CPU']:g} cores and {most['GPU']:g} GPUs. The study waits for a larger machine; "
+            "otherwise press Ctrl-C and lower gpus_per_trial or processes_per_trial."
+        )
 
     def drain(self) -> None:
         """Take back what waits in Ray's own queue; what has begun goes on."""
@@ -251,70 +263,14 @@ def _run_there(paths: list[str], sent: bytes, task: Task) -> bool | dict[str, An
         return written_fault(fault)
 
 
+def can_hold(nodes: Iterable[Mapping[str, float]], cores: int, gpus: float) -> bool:
+    """Whether any machine has what one trial needs.
+
+    >>> can_hold([{"CPU": 8.0}, {"CPU": 1.0, "GPU": 1.0}], 2, 0.5)
+    False
+    """
+    return any(node.get("CPU", 0) >= cores and node.get("GPU", 0) >= gpus for node in nodes)
+
+
 def _sees(run: RunFolder) -> bool:
     return run.is_seen()
-
-
-def _import_ray() -> Any:
-    # Before it is imported: it would start every worker by 'uv run' anew, and report its use to its makers.
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Trials on the CPU need not be kept from GPUs; Ray warns that it will stop doing so.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-        import ray.exceptions
-    except ModuleNotFoundError as fault:
-        raise ConfigurationError(
-            "The executor 'ray' needs Ray. Install it with: pip install 'logitlab[ray]'"
-        ) from fault
-    return ray
-
-
-@contextmanager
-def _cluster(ray: Any, job: Job, execution: ExecutionConfig) -> Iterator[None]:
-    """Connect to the cluster that is meant, or make one; leave it, or end it, afterwards.
-
-    Raises:
-        LogitLabError: it cannot be reached, or does not start.
-    """
-    if ray.is_initialized():  # the caller's own
-        yield
-        return
-    address = os.environ.get("RAY_ADDRESS") or None
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        workers = worker_count(job.device, execution.workers, processes=execution.processes_per_trial)
-        options |= {
-            "num_cpus": workers * execution.processes_per_trial,
-            "include_dashboard": False,
-            "object_store_memory": _STORE_BYTES,
-            "address": "local",
-        }
-    try:
-        # Ray answers SIGTERM in its own way; the study's is put back.
-        with environment(**thread_variables(job.device)), _signals_kept():
-            ray.init(**options)
-    except Exception as fault:
-        ray.shutdown()
-        place = "start a cluster on this machine" if address is None else f"reach the cluster at '{address}'"
-        first = (str(fault).strip() or type(fault).__name__).splitlines()[0]
-        raise LogitLabError(f"Ray cannot {place}: {first}") from fault
-    try:
-        yield
-    finally:
-        with _signals_kept():
-            ray.shutdown()
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import socket
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...config.errors import ConfigurationError, DataError, LogitLabError
 from ...config.trial import TrialConfig
+from ...records.claims import ProcessName, this_process
 from .job import Listener
 
 if TYPE_CHECKING:
@@ -29,6 +31,13 @@ _PREFIX: Final = ".run-"
 _STOP: Final = "stop"
 _RUNNER: Final = "runner.json"
 _SUFFIX: Final = ".messages"
+# A runner of another machine that shows no sign of life for so long is taken for dead.
+_SECONDS_TO_LEAVE: Final = 7 * 24 * 3600.0
+_SECONDS_BETWEEN_SIGNS: Final = 3600.0
+# What keeps its kind on the way to another process.
+_KINDS: Final[dict[str, type[LogitLabError]]] = {
+    kind.__name__: kind for kind in (DataError, ConfigurationError, LogitLabError)
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,8 @@ class News:
     """What a process said.
 
     Attributes:
-        kind: ``"started"``, ``"epoch"``, ``"ended"``, ``"held"`` or ``"fault"``.
+        kind: ``"started"``, ``"epoch"``, ``"ended"``, ``"held"``, ``"left"`` (the process was told to go in the middle
+            of the trial) or ``"fault"``.
         identity: of the trial; empty for a fault that concerns them all.
         values: of an epoch or a fault.
         host: where the process runs.
@@ -74,8 +84,13 @@ class RunFolder:
                 shutil.rmtree(left, ignore_errors=True)
         path = root.resolve() / f"{_PREFIX}{secrets.token_hex(8)}"
         path.mkdir(parents=True)
-        (path / _RUNNER).write_text(json.dumps([socket.gethostname(), os.getpid()]), encoding="utf-8")
+        (path / _RUNNER).write_text(json.dumps(this_process()), encoding="utf-8")
         return cls(path)
+
+    def show_life(self) -> None:
+        """Let runners of other machines see that this one lives."""
+        with suppress(OSError):
+            os.utime(self.path / _RUNNER)
 
     def is_seen(self) -> bool:
         """Whether this process sees the same folder as the runner."""
@@ -134,12 +149,16 @@ class Inbox:
     """
 
     def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder.path
+        self._run, self._folder = folder, folder.path
         self._read: dict[str, int] = {}
+        self._shown = time.monotonic()
 
     def news(self) -> list[News]:
         """Return what came since the last call, process by process."""
         found = []
+        if time.monotonic() - self._shown > _SECONDS_BETWEEN_SIGNS:
+            self._shown = time.monotonic()
+            self._run.show_life()
         try:
             names = sorted(entry.name for entry in os.scandir(self._folder) if entry.name.endswith(_SUFFIX))
         except OSError:
@@ -196,7 +215,10 @@ def progress_of(values: Mapping[str, Any]) -> Progress:
 
 def written_fault(fault: Exception) -> dict[str, Any]:
     """Return what is left of a fault on its way to another process."""
-    values: dict[str, Any] = {"class": type(fault).__name__, "own": isinstance(fault, LogitLabError)}
+    own = isinstance(fault, LogitLabError)
+    # A user's own kind of DataError is one there as well.
+    name = next((kind.__name__ for kind in type(fault).__mro__ if kind in _KINDS.values()), type(fault).__name__)
+    values: dict[str, Any] = {"class": name, "own": own}
     if isinstance(fault, OSError) and fault.errno is not None:
         return {**values, "words": fault.strerror, "number": fault.errno}
     return {**values, "words": str(fault), "number": None}
@@ -209,27 +231,19 @@ def fault_of(values: Mapping[str, Any]) -> Exception:
         return OSError(number, words)
     if not values["own"]:
         return LogitLabError(f"{kind}: {words}")
-    known: dict[str, type[LogitLabError]] = {"DataError": DataError, "ConfigurationError": ConfigurationError}
-    return known.get(kind, LogitLabError)(words)
-
-
-def runs(process: int) -> bool:
-    """Say whether a process of this machine still runs; True where nobody can tell."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it belongs to another user
-        pass
-    return True
+    return _KINDS.get(kind, LogitLabError)(words)
 
 
 def _is_left(path: Path) -> bool:
-    """Whether the runner that made a folder is dead; one of another machine is taken to live."""
+    """Whether the runner that made a folder is dead; of one of another machine its signs of life are all that is known.
+
+    Containers may share the name of their machine and number their processes alike: the claims' name tells them apart.
+    """
+    with suppress(OSError, ValueError, TypeError):
+        if not ProcessName(*json.loads((path / _RUNNER).read_text(encoding="utf-8"))).may_run():
+            return True
     try:
-        host, process = json.loads((path / _RUNNER).read_text(encoding="utf-8"))
-        return host == socket.gethostname() and not runs(int(process))
-    except (OSError, ValueError, TypeError):
+        touched = [path.stat().st_mtime, *(entry.stat().st_mtime for entry in os.scandir(path))]
+    except OSError:
         return False
+    return time.time() - max(touched) > _SECONDS_TO_LEAVE

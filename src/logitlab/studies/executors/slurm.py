@@ -7,11 +7,8 @@ trial goes on from its last epoch.
 
 from __future__ import annotations
 
-import math
-import os
 import pickle
 import shutil
-import signal
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -19,22 +16,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ...config.errors import ConfigurationError, LogitLabError
+from ...config.errors import LogitLabError
 from ...config.study import ExecutionConfig
 from ...config.trial import TrialConfig
 from ...records import Store
+from ...records.claims import this_process
 from ..agenda import Agenda, Task
 from ..interruption import interruptible
 from .job import Job, Listener, bury
 from .run_folder import Inbox, RunFolder, hand_on
+from .slurm_job import Begun, mark_of, who_began, work_through
+from .submitit_jobs import end_here, has_failed, import_submitit, last_words, make_executor, state_of
 from .surroundings import environment, interrupts_ignored, search_path, thread_variables, worker_count
-from .travelling import Journey, leaving_on_sigterm, prepare_journey, run_and_tell
-
-#: Below the folder of the records: what the jobs print, and what submitit hands to them.
-LOG_FOLDER: Final = "slurm"
+from .travelling import prepare_journey
 
 _LOOK_SECONDS: Final = 0.5
-_GRACE_SECONDS: Final = 5.0
 # What Slurm says of a job that was cut off: its trial did not bring that about.
 _CUT_OFF: Final = ("TIMEOUT", "PREEMPTED", "REQUEUED", "NODE_FAIL", "BOOT_FAIL", "SUSPENDED")
 
@@ -59,7 +55,7 @@ def run_on_slurm(job: Job, agenda: Agenda, listener: Listener, execution: Execut
         OSError: the file system takes no more records.
         KeyboardInterrupt: the user ended the study before its last trial.
     """
-    submitit = _import_submitit()
+    submitit = import_submitit()
     run = RunFolder.make(job.root)
     # A signal only leaves a mark: raised in the middle of this bookkeeping it could be lost, or a job with it.
     with interruptible(listener.notice, at_once=False) as interruption:
@@ -88,16 +84,24 @@ class _Batch:
     Attributes:
         jobs: label → job of submitit.
         tasks: identity → trial, of those that have not ended.
-        started: identity → label of the job that began it last.
+        file: of the list.
+        started: identity → the job that began it last.
         moved: identities of trials of which an epoch was told.
+        left: identities of trials whose job was told to go in the middle of them.
         silent: whether none of the jobs has said anything.
     """
 
     jobs: dict[str, Any]
     tasks: dict[str, Task]
-    started: dict[str, str] = field(default_factory=dict)
+    file: Path
+    started: dict[str, Begun] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
     silent: bool = True
+
+    def begun(self, identity: str) -> Begun | None:
+        """Return the job that began a trial last; its mark tells where its word was lost."""
+        return self.started.get(identity) or who_began(mark_of(self.file, identity))
 
 
 class _Fleet:
@@ -122,7 +126,7 @@ class _Fleet:
         cluster = execution.slurm.cluster or ("slurm" if shutil.which("sbatch") else "local")
         self._local = cluster == "local"
         # What the cluster runs goes on without this process, and the next runner waits for it.
-        self._journey = replace(prepare_journey(job, run), runner=os.getpid() if self._local else None)
+        self._journey = replace(prepare_journey(job, run), runner=this_process() if self._local else None)
         self._most = execution.slurm.array_tasks
         if self._local:
             # submitit's own processes would all start at once, however many there are.
@@ -130,7 +134,7 @@ class _Fleet:
             self._most = min(self._most, local)
         elif execution.workers is not None:
             self._most = min(self._most, execution.workers)
-        self._executor = _executor(submitit, cluster, self._journey.job, execution)
+        self._executor = make_executor(submitit, cluster, self._journey.job, execution)
 
     def has_work(self) -> bool:
         """Whether any trial waits or runs."""
@@ -158,7 +162,7 @@ class _Fleet:
                 self._executor.submit(work_through, self._journey, file, number * len(tasks) // count, label)
                 for number, label in enumerate(labels)
             ]
-        self.batches.append(_Batch(dict(zip(labels, sent)), {task.trial.identity: task for task in tasks}))
+        self.batches.append(_Batch(dict(zip(labels, sent)), {task.trial.identity: task for task in tasks}, file))
 
     def drain(self) -> None:
         """Let no further trial begin; jobs that wait in the queue leave it."""
@@ -174,22 +178,30 @@ class _Fleet:
         # Whoever has ended by now has said all.
         over = [batch for batch in self.batches if all(job.done() for job in batch.jobs.values())]
         self._read()
-        for batch in over:
-            self.batches.remove(batch)
-            self._close(batch)
+        for batch in self.batches[:]:
+            if batch in over:
+                self.batches.remove(batch)
+                self._close(batch)
+            elif not batch.tasks and not self._local:
+                # Jobs that still wait in the queue may wait for days, and would find nothing to do.
+                self.batches.remove(batch)
+                self._cancel(job for job in batch.jobs.values() if not job.done())
 
     def end(self) -> None:
         """Cancel every job that runs, and wait for the end of those on this machine."""
         self._run.stop()
         running = [job for batch in self.batches for job in batch.jobs.values() if not job.done()]
         if not self._local:
-            for job in running:
-                with suppress(Exception):
-                    job.cancel(check=False)
+            self._cancel(running)
             return
-        _end_here(int(job.job_id) for job in running)
+        end_here(int(job.job_id) for job in running)
         for job in running:
             job.done()
+
+    def _cancel(self, jobs: Iterable[Any]) -> None:
+        for job in jobs:
+            with suppress(Exception):
+                job.cancel(check=False)
 
     def _read(self) -> None:
         for news in self._inbox.news():
@@ -200,10 +212,13 @@ class _Fleet:
                 if news.identity not in batch.tasks:
                     continue
                 if news.kind == "started":
-                    batch.started[news.identity] = news.label
+                    batch.started[news.identity] = Begun(news.label, (news.host, news.pid))
                     batch.moved.discard(news.identity)
+                    batch.left.discard(news.identity)
                 elif news.kind == "epoch":
                     batch.moved.add(news.identity)
+                elif news.kind == "left":
+                    batch.left.add(news.identity)
                 elif news.kind == "ended":
                     self._listener.trial_ended(batch.tasks.pop(news.identity).trial)
 
@@ -216,140 +231,32 @@ class _Fleet:
         Raises:
             LogitLabError: the jobs could not even begin.
         """
-        failed = {label: job for label, job in batch.jobs.items() if _failed(job)}
+        failed = {label: job for label, job in batch.jobs.items() if has_failed(job)}
         if batch.silent and failed and batch.tasks:
             # Nobody cancelled them here, for then nobody listens any more.
             job = next(iter(failed.values()))
             raise LogitLabError(
-                f"The jobs of Slurm end before their first trial: {_last_words(job)} See '{self._executor.folder}'."
+                f"The jobs of Slurm end before their first trial: {last_words(job)} See '{self._executor.folder}'."
             )
         for identity, task in batch.tasks.items():
             if task.ended(self._store):
                 self._listener.trial_ended(task.trial)
                 continue
-            label = batch.started.get(identity)
-            if label is None or label not in failed:
+            begun = batch.begun(identity)
+            left = identity in batch.left
+            if begun is None or (begun.label not in failed and not left):
                 self._agenda.put_back(task)
-            elif identity in batch.moved and _state(batch.jobs[label]).startswith(_CUT_OFF):
-                self._listener.notice(
-                    f"Slurm ended job {batch.jobs[label].job_id} ({_state(batch.jobs[label])}); its trial goes on from "
-                    "its last epoch in another one."
-                )
+                continue
+            job = batch.jobs[begun.label]
+            # Who cancels a job by hand does not want it to come back for ever.
+            cut_off = state_of(job).startswith(_CUT_OFF) or (left and not state_of(job).startswith("CANCELLED"))
+            if cut_off and identity in batch.moved:
+                what = f"told job {job.job_id} to leave" if left else f"ended job {job.job_id} ({state_of(job)})"
+                self._listener.notice(f"Slurm {what}; its trial goes on from its last epoch in another one.")
                 self._agenda.put_back(task)
             else:
-                how = f"(job {batch.jobs[label].job_id}, {_state(batch.jobs[label])}) died"
-                bury(self._job, task, how, self._execution.attempts, self._agenda, self._listener)
-
-
-def work_through(journey: Journey, tasks: Path, start: int, label: str) -> None:
-    """Run the trials of a list that nobody else runs: what a job does.
-
-    Args:
-        journey: what the runner sent.
-        tasks: file of the list.
-        start: where in it this job begins.
-        label: what the runner calls it.
-
-    Raises:
-        DataError: an image cannot be read; the other trials would meet it as well.
-        OSError: the disk takes no record.
-        LogitLabError: this machine does not see the folder of the records, or cannot import a plugin.
-    """
-    poster = journey.run.poster(label)
-    with leaving_on_sigterm():
-        try:
-            job = journey.arrive()
-            everything: list[Task] = pickle.loads(tasks.read_bytes())
-            agenda = Agenda((), Store(job.root), lambda trial: None, lambda text: None)
-            agenda.adopt([*everything[start:], *everything[:start]])
-            # What others hold at the end is theirs: the runner sees to it, and this job makes room.
-            while not journey.run.is_stopped() and (task := agenda.take()) is not None:
-                # What a job that died has begun is the runner's to count: it might kill one job after another.
-                begun = tasks.with_suffix(f".{task.trial.identity}")
-                if not begun.exists():
-                    begun.touch()
-                    if not run_and_tell(job, task, poster):
-                        begun.unlink(missing_ok=True)
-        except Exception as fault:
-            poster.fault(fault)
-            raise
-
-
-def _import_submitit() -> Any:
-    try:
-        import submitit
-    except ModuleNotFoundError as fault:
-        raise ConfigurationError(
-            "The executor 'slurm' needs submitit. Install it with: pip install 'logitlab[slurm]'"
-        ) from fault
-    return submitit
-
-
-def _executor(submitit: Any, cluster: str, job: Job, execution: ExecutionConfig) -> Any:
-    """Return submitit's executor with what the study asks of the cluster.
-
-    Raises:
-        ConfigurationError: submitit refuses it.
-    """
-    wishes = execution.slurm
-    gpus = execution.gpus_per_trial
-    if gpus is None:
-        gpus = execution.processes_per_trial if job.device.startswith("cuda") else 0
-    parameters: dict[str, Any] = {
-        "name": "logitlab",
-        "timeout_min": wishes.timeout_minutes,
-        "nodes": 1,
-        "tasks_per_node": 1,
-        # Slurm gives a job whatever it likes where this is left out.
-        "cpus_per_task": max(wishes.cpus_per_task, execution.processes_per_trial),
-        "gpus_per_node": math.ceil(gpus),
-        **({} if wishes.memory_gb is None else {"mem_gb": wishes.memory_gb}),
-        **({} if wishes.partition is None else {"slurm_partition": wishes.partition}),
-        **wishes.parameters,
-    }
-    try:
-        executor = submitit.AutoExecutor(folder=job.root / LOG_FOLDER, cluster=cluster)
-        executor.update_parameters(**parameters)
-    except (NameError, TypeError, ValueError, RuntimeError) as fault:
-        reason = " ".join(str(fault).split()) or type(fault).__name__
-        raise ConfigurationError(f"submitit cannot use these parameters of 'slurm': {reason}") from fault
-    return executor
-
-
-def _failed(job: Any) -> bool:
-    """Whether a job that is over has left no result, or an error."""
-    try:
-        return job.exception() is not None
-    except Exception:  # submitit finds no result, or one that it cannot read
-        return True
-
-
-def _state(job: Any) -> str:
-    return str(job.state)
-
-
-def _last_words(job: Any) -> str:
-    """Return the last line that a job printed as an error, as a sentence."""
-    with suppress(OSError, UnicodeDecodeError):
-        lines = [line.strip() for line in (job.stderr() or "").splitlines() if line.strip()]
-        if lines:
-            return lines[-1].rstrip(".") + "."
-    return f"{_state(job)}, and nothing was printed."
-
-
-def _end_here(controllers: Iterable[int]) -> None:
-    """End submitit's processes on this machine with all that they have started: politely, and then not."""
-    import psutil  # type: ignore[import-untyped]
-
-    found: list[psutil.Process] = []
-    for number in controllers:
-        with suppress(psutil.Error):
-            controller = psutil.Process(number)
-            found += [*controller.children(recursive=True), controller]
-            # It hands the signal on.
-            os.kill(number, signal.SIGTERM)
-    _, left = psutil.wait_procs(found, timeout=_GRACE_SECONDS)
-    for process in left:
-        with suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(left, timeout=_GRACE_SECONDS)
+                how = f"(job {job.job_id}, {state_of(job)}) " + (
+                    "was told to leave before the first epoch was over" if left else "died"
+                )
+                attempts = self._execution.attempts
+                bury(self._job, task, how, attempts, self._agenda, self._listener, begun.place)

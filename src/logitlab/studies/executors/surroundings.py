@@ -82,6 +82,12 @@ def interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def cut_off_signal() -> signal.Signals | None:
+    """Return the signal by which Slurm, as submitit asks it to, announces the end of a job; None where there is none."""
+    found = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}", None)
+    return found if isinstance(found, signal.Signals) else None
+
+
 def search_path() -> str:
     """Return where this process finds modules, for the variable PYTHONPATH of another one."""
     return os.pathsep.join(dict.fromkeys(str(Path(place).resolve()) for place in sys.path))

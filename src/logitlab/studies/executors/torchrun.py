@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,11 +21,12 @@ from typing import Any, Final
 from ...config.errors import DataError, TrialError
 from ...config.trial import TrialConfig
 from ...records import OodSource
+from ...records.claims import ProcessName, this_process
 from ...records.study import StageSource
 from ..agenda import Task
 from .job import Job, Report, TrialFunction
 from .run_folder import Inbox, RunFolder, fault_of, progress_of
-from .surroundings import search_path, thread_variables
+from .surroundings import cut_off_signal, search_path, thread_variables
 
 REQUEST_FILE: Final = "request.pickle"
 
@@ -42,13 +44,13 @@ class Request:
         job: with the function that the first of them calls.
         task: the trial, with what is to be measured afterwards.
         run: where they write what happens.
-        parent: number of the process that waits for them.
+        parent: the process that waits for them.
     """
 
     job: Job
     task: Task
     run: RunFolder
-    parent: int
+    parent: ProcessName
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Together:
         job = Job(self.function, root, device, data_root, self.plugins, sources, steps, kept_in())
         with tempfile.TemporaryDirectory(prefix="logitlab-", ignore_cleanup_errors=True) as folder:
             run = RunFolder(Path(folder))
-            request = Request(job, Task(trial, 0, sources, steps), run, os.getpid())
+            request = Request(job, Task(trial, 0, sources, steps), run, this_process())
             (run.path / REQUEST_FILE).write_bytes(pickle.dumps(request))
             self._run(run, device, report)
 
@@ -100,7 +102,9 @@ class Together:
         inherited |= {**thread_variables(device), "PYTHONPATH": search_path()}
         inbox, faults = Inbox(run), []
         with (run.path / "errors").open("w+b") as errors:
-            process = subprocess.Popen(command, env=inherited, stdout=errors, stderr=errors)
+            # A session of its own: Ctrl-C reaches every process of a terminal, and torchrun would end the trial at once.
+            with _cut_off_unheard():
+                process = subprocess.Popen(command, env=inherited, stdout=errors, stderr=errors, start_new_session=True)
             try:
                 code: int | None = None
                 while code is None:
@@ -124,6 +128,23 @@ def together(job: Job, processes: int) -> Job:
     if processes == 1:
         return job
     return replace(job, function=Together(job.function, processes, job.plugins))
+
+
+@contextmanager
+def _cut_off_unheard() -> Iterator[None]:
+    """Let processes that are started inside never hear the signal by which Slurm announces the end of a job.
+
+    Slurm sends it to all of them, and it would kill them; the process that holds the claim alone answers it.
+    """
+    number = cut_off_signal()
+    if number is None:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

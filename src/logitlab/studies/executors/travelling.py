@@ -9,16 +9,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from ...config.errors import LogitLabError
+from ...records.claims import ProcessName
 from ..agenda import Task
 from ..plugins import import_plugins
 from .job import Job, run_trial
-from .run_folder import Poster, RunFolder, runs
-from .surroundings import one_thread
+from .run_folder import Poster, RunFolder
+from .surroundings import cut_off_signal, one_thread
 
 _LOOK_SECONDS: Final = 1.0
 
@@ -31,13 +33,13 @@ class Journey:
         job: what all trials share; the folder of the records is absolute.
         run: of the run.
         folder: where the runner works; relative paths of data sets mean this place.
-        runner: number of the runner's process, where this one shall not outlive it; None where it may.
+        runner: the runner's process, where this one shall not outlive it; None where it may.
     """
 
     job: Job
     run: RunFolder
     folder: str
-    runner: int | None = None
+    runner: ProcessName | None = None
 
     def arrive(self) -> Job:
         """Prepare this process; return the job as it stands here.
@@ -91,18 +93,31 @@ def unseen(root: Path, machines: list[str]) -> str:
     )
 
 
-@contextmanager
-def leaving_on_sigterm() -> Iterator[None]:
-    """Answer SIGTERM by an exception, so that claims are given back and children end; and ignore Ctrl-C.
+class CutOffError(SystemExit):
+    """The time of this job is over, and nobody begins it again by itself."""
 
-    Ctrl-C reaches every process of a terminal; the runner alone decides.
+
+@contextmanager
+def leaving_when_told() -> Iterator[None]:
+    """Answer SIGTERM, and Slurm's word that time is over, by SystemExit; and ignore Ctrl-C.
+
+    So claims are given back and children end, and no trial takes it for a fault of its own. Ctrl-C reaches every
+    process of a terminal; the runner alone decides.
+
+    Raises:
+        CutOffError: inside, when time is over and submitit did not put the job into the queue again.
+        SystemExit: inside, when it did, or on SIGTERM.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    limit = cut_off_signal()
+    numbers = [signal.SIGTERM, signal.SIGINT, *([] if limit is None else [limit])]
+    before = {number: signal.getsignal(number) for number in numbers}
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if limit is not None:
+        signal.signal(limit, partial(_leave_in_time, before[limit]))
     try:
         yield
     finally:
@@ -114,8 +129,18 @@ def _leave(number: int, frame: FrameType | None) -> Any:
     raise SystemExit(128 + number)
 
 
-def _leave_with(runner: int) -> None:
+def _leave_in_time(queue_again: Any, number: int, frame: FrameType | None) -> Any:
+    # Once is enough: what is given back now is not to be interrupted.
+    signal.signal(number, signal.SIG_IGN)
+    if callable(queue_again):
+        # submitit's own answer leaves where it could, and else raises what a trial would take for its own failure.
+        with suppress(Exception):
+            queue_again(number, frame)
+    raise CutOffError(128 + number)
+
+
+def _leave_with(runner: ProcessName) -> None:
     """Leave no orphan when the runner is killed in a way that it cannot answer."""
-    while runs(runner):
+    while runner.may_run():
         time.sleep(_LOOK_SECONDS)
     os._exit(1)

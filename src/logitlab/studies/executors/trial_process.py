@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from ...config.errors import TrialError
 from ...config.torchrun import torchrun_launch
+from ...records.claims import ProcessName
 from ..plan import Plan
 from ..plugins import import_plugins
 from ..together import run_together
 from .job import images_kept
-from .run_folder import runs
 from .surroundings import one_thread
 from .torchrun import REQUEST_FILE, Request
 
@@ -59,9 +59,9 @@ def main(folder: Path) -> None:
         raise
 
 
-def _leave_with_the_others(parent: int, launcher: int, over: Path) -> None:
+def _leave_with_the_others(parent: ProcessName, launcher: int, over: Path) -> None:
     """Leave no orphan when torchrun, or the process that started it, is gone; nor wait for a leader who failed."""
-    while os.getppid() == launcher and runs(parent) and not over.exists():
+    while os.getppid() == launcher and parent.may_run() and not over.exists():
         time.sleep(_LOOK_SECONDS)
     # Whoever failed writes its own last words.
     time.sleep(_LOOK_SECONDS)

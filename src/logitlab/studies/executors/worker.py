@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from multiprocessing.connection import Connection, wait
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ...config.errors import LogitLabError, TrialError
 from ..agenda import Task
 from ..plugins import import_plugins
 from .job import Job, run_trial
 from .memory import peak_memory
+from .run_folder import fault_of, written_fault
 
 
 class Message(NamedTuple):
@@ -56,7 +58,10 @@ def work(job: Job, pipe: Connection) -> None:
 def portable(fault: Exception) -> Exception:
     """Return the fault as it survives the journey to another process."""
     if isinstance(fault, LogitLabError):
-        return fault
+        try:
+            return cast(LogitLabError, pickle.loads(pickle.dumps(fault)))
+        except Exception:  # a user's own kind of fault, that cannot be made from its words alone
+            return fault_of(written_fault(fault))
     if isinstance(fault, OSError):
         # Subclasses of other libraries may not survive; number and words make the class anew.
         words = str(fault) if fault.errno is None else fault.strerror

@@ -1,0 +1,23 @@
+"""Is a statement about groups of seeds borne out? Rules, each with the sentence that carries its numbers. No torch."""
+
+from .best_among import decide_best_among
+from .decision import DOES_NOT, HOLDS, NOT_DECIDED, Decision, Group, Verdict
+from .differences import Contest, decide_difference, decide_differences
+from .everywhere import decide_everywhere
+from .ranks import decide_same_order, decide_trend
+
+__all__ = [
+    "DOES_NOT",
+    "HOLDS",
+    "NOT_DECIDED",
+    "Contest",
+    "Decision",
+    "Group",
+    "Verdict",
+    "decide_best_among",
+    "decide_difference",
+    "decide_differences",
+    "decide_everywhere",
+    "decide_same_order",
+    "decide_trend",
+]
