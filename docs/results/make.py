@@ -12,6 +12,8 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
+from PIL import Image
+
 from logitlab.records.study import StudyResults, list_studies
 from logitlab.report.study import study_markdown, write_study_report
 from logitlab.studies import gather_results
@@ -53,6 +55,10 @@ def picture(page: Path, target: Path) -> None:
         tab.goto(page.resolve().as_uri())
         tab.screenshot(path=target, full_page=True)
         browser.close()
+    # Few colours: a palette keeps the file to a third.
+    with Image.open(target) as full:
+        small = full.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    small.save(target, optimize=True)
 
 
 def main(arguments: list[str]) -> None:

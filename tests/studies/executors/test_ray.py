@@ -27,9 +27,9 @@ class TwoNodes:
     """A cluster whose second node can be lost."""
 
     def __init__(self):
-        from logitlab.studies.executors.ray_cluster import _import_ray
+        from logitlab.studies.executors.ray_connection import import_ray
 
-        _import_ray()
+        import_ray()
         from ray.cluster_utils import Cluster
 
         options = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}

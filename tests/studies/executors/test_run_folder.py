@@ -2,13 +2,15 @@
 
 import errno
 import json
-import socket
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from logitlab.config.errors import ConfigurationError, DataError, LogitLabError
+from logitlab.records.claims import _start_of, this_process
 from logitlab.studies.executors import Job
 from logitlab.studies.executors.run_folder import Inbox, RunFolder, fault_of, hand_on, written_fault
 from logitlab.studies.executors.travelling import prepare_journey
@@ -47,6 +49,7 @@ def test_a_line_that_makes_no_sense_is_passed_over(run):
     ("fault", "kind", "words"),
     [
         (DataError("cat/1.jpg is truncated"), DataError, "cat/1.jpg is truncated"),
+        (type("Mine", (DataError,), {})("cat/1.jpg"), DataError, "cat/1.jpg"),
         (ConfigurationError("epochs"), ConfigurationError, "epochs"),
         (RuntimeError("broke"), LogitLabError, "RuntimeError: broke"),
         (OSError(errno.ENOSPC, "No space left on device"), OSError, r"\[Errno 28\] No space left on device"),
@@ -106,9 +109,43 @@ def test_what_a_killed_runner_left_is_removed(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     left, living, elsewhere, odd = (RunFolder.make(tmp_path) for _ in range(4))
-    host = socket.gethostname()
-    (left.path / "runner.json").write_text(json.dumps([host, dead.pid]))
-    (elsewhere.path / "runner.json").write_text(json.dumps([f"not-{host}", dead.pid]))
+    here = this_process()
+    (left.path / "runner.json").write_text(json.dumps(here._replace(pid=dead.pid)))
+    # A container may share the machine's name, and count its processes from 1.
+    (elsewhere.path / "runner.json").write_text(json.dumps([f"{here.machine} another container", dead.pid, "1"]))
     (odd.path / "runner.json").write_text("[")
     RunFolder.make(tmp_path)
     assert [run.is_seen() for run in (left, living, elsewhere, odd)] == [False, True, True, True]
+
+
+def test_a_runner_that_nobody_waited_for_and_one_whose_number_another_has_now_are_dead(tmp_path):
+    zombie = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    name = this_process()._replace(pid=zombie.pid, start=_start_of(zombie.pid))
+    left = RunFolder.make(tmp_path)
+    (left.path / "runner.json").write_text(json.dumps(name))
+    RunFolder.make(tmp_path)
+    assert left.is_seen()
+    zombie.kill()
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    assert not name.may_run()
+    RunFolder.make(tmp_path)
+    assert not left.is_seen()
+    zombie.communicate()
+    assert this_process().may_run()
+    assert not this_process()._replace(start="1").may_run()
+
+
+def test_what_a_runner_of_another_machine_left_a_week_ago_is_removed(tmp_path):
+    old, quiet, waiting = (RunFolder.make(tmp_path) for _ in range(3))
+    for run in (old, quiet, waiting):
+        (run.path / "runner.json").write_text(json.dumps(["elsewhere", 1, "1"]))
+        (run.path / "elsewhere.1.messages").touch()
+        for path in (run.path / "elsewhere.1.messages", run.path / "runner.json", run.path):
+            os.utime(path, (time.time() - 8 * 24 * 3600,) * 2)
+    # One whose jobs still speak, and one that waits for its turn in a queue.
+    quiet.poster().say("epoch")
+    inbox = Inbox(waiting)
+    inbox._shown -= 2 * 3600
+    assert inbox.news() == []
+    RunFolder.make(tmp_path)
+    assert [run.is_seen() for run in (old, quiet, waiting)] == [False, True, True]

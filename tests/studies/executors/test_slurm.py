@@ -1,6 +1,8 @@
 """The executor ``slurm`` with submitit's processes on this machine."""
 
+import json
 import os
+import pickle
 import signal
 import sys
 import time
@@ -13,9 +15,13 @@ from logitlab.config.errors import ConfigurationError, LogitLabError
 from logitlab.config.study import ExecutionConfig
 from logitlab.records import Store
 from logitlab.records.claims import holder
-from logitlab.studies.agenda import Agenda
+from logitlab.studies.agenda import Agenda, Task
 from logitlab.studies.executors import Job, deliver
-from logitlab.studies.executors.slurm import _Batch, _executor, _Fleet
+from logitlab.studies.executors.run_folder import RunFolder
+from logitlab.studies.executors.slurm import _Batch, _Fleet
+from logitlab.studies.executors.slurm_job import Begun, _begin, mark_of, who_began, work_through
+from logitlab.studies.executors.submitit_jobs import make_executor
+from logitlab.studies.executors.travelling import CutOffError, leaving_when_told, prepare_journey
 
 LOCAL = {"cluster": "local"}
 
@@ -150,7 +156,7 @@ class Asked:
 def test_what_slurm_is_asked_for(tmp_path, fake_trials):
     wishes = {"partition": "short", "memory_gb": 4.0, "timeout_minutes": 30, "parameters": {"slurm_account": "us"}}
     execution = ExecutionConfig(processes_per_trial=2, slurm=wishes)
-    asked = _executor(Asked(), "slurm", Job(fake_trials.run_fake, tmp_path, "cuda"), execution)
+    asked = make_executor(Asked(), "slurm", Job(fake_trials.run_fake, tmp_path, "cuda"), execution)
     assert asked.folder == tmp_path / "slurm"
     assert asked.parameters == {
         "name": "logitlab",
@@ -163,16 +169,18 @@ def test_what_slurm_is_asked_for(tmp_path, fake_trials):
         "slurm_partition": "short",
         "slurm_account": "us",
     }
-    plain = _executor(Asked(), "slurm", Job(fake_trials.run_fake, tmp_path), ExecutionConfig())
+    plain = make_executor(Asked(), "slurm", Job(fake_trials.run_fake, tmp_path), ExecutionConfig())
     assert (plain.parameters["cpus_per_task"], plain.parameters["gpus_per_node"]) == (1, 0)
     assert "mem_gb" not in plain.parameters
 
 
 @pytest.fixture
 def fleet(job, diary, monkeypatch):
-    monkeypatch.setattr("logitlab.studies.executors.slurm._executor", lambda *arguments: SimpleNamespace(folder="logs"))
+    monkeypatch.setattr(
+        "logitlab.studies.executors.slurm.make_executor", lambda *arguments: SimpleNamespace(folder="logs")
+    )
     agenda = Agenda((), Store(job.root), diary.trial_ended, diary.notice)
-    run = SimpleNamespace(path=job.root, is_seen=lambda: True)
+    run = RunFolder.make(job.root)
     fleet = _Fleet(None, job, run, agenda, diary, ExecutionConfig(executor="slurm", slurm=LOCAL))
     fleet.agenda = agenda
     return fleet
@@ -185,14 +193,17 @@ def ended_job(state, error=""):
     return SimpleNamespace(job_id="7_1", state=state, exception=refuse, stderr=lambda: error)
 
 
-def closed(fleet, trial, state, *, moved, deaths=0):
+def closed(fleet, trial, state, *, moved, deaths=0, left=False, heard=True):
     """Close a batch whose one job ended in ``state`` in the middle of ``trial``."""
-    from logitlab.studies.agenda import Task
-
     identity = trial.identity
-    batch = _Batch({"job 0": ended_job(state)}, {identity: Task(trial, 1, deaths=deaths)})
-    batch.started[identity], batch.silent = "job 0", False
+    batch = _Batch({"job 0": ended_job(state)}, {identity: Task(trial, 1, deaths=deaths)}, fleet._run.path / "x.tasks")
+    batch.silent = False
+    if heard:
+        batch.started[identity] = Begun("job 0", ("node7", 4242))
+    else:
+        mark_of(batch.file, identity).write_text('["job 0", "node7", 4242]')
     batch.moved |= {identity} if moved else set()
+    batch.left |= {identity} if left else set()
     fleet._close(batch)
     return fleet.agenda.take()
 
@@ -211,9 +222,119 @@ def test_a_job_that_is_cut_off_while_its_trial_gets_on_costs_no_attempt(fleet, m
 
 
 def test_jobs_that_cannot_begin_are_told_with_their_last_words(fleet, make_trials):
-    from logitlab.studies.agenda import Task
-
     (trial,) = make_trials("well")
-    batch = _Batch({"job 0": ended_job("FAILED", "x\nNo module named 'logitlab'\n")}, {trial.identity: Task(trial, 1)})
+    jobs = {"job 0": ended_job("FAILED", "x\nNo module named 'logitlab'\n")}
+    batch = _Batch(jobs, {trial.identity: Task(trial, 1)}, fleet._run.path / "x.tasks")
     with pytest.raises(LogitLabError, match=r"before their first trial: No module named 'logitlab'\. See 'logs'"):
         fleet._close(batch)
+
+
+def test_a_job_that_was_told_to_leave_costs_no_attempt_once_its_trial_got_on(fleet, make_trials, diary):
+    (trial,) = make_trials("well")
+    # It ended well, as far as Slurm knows, or by the signal.
+    assert closed(fleet, trial, "FAILED", moved=True, left=True).deaths == 0
+    assert "Slurm told job 7_1 to leave; its trial goes on from its last epoch" in notices(diary)[0]
+    assert closed(fleet, trial, "FAILED", moved=False, left=True).deaths == 1
+    assert "was told to leave before the first epoch was over" in notices(diary)[1]
+    assert closed(fleet, trial, "CANCELLED by 1000", moved=True, left=True).deaths == 1
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_the_last_death_counts_though_the_claim_looks_alive(fleet, make_trials, heard):
+    (trial,) = make_trials("well")
+    store = Store(fleet._job.root)
+    folder = store.trial_folder(trial.identity)
+    folder.mkdir(parents=True)
+    claim = {"host": "node7", "machine": "node7 boot pid", "pid": 4242, "process": "1"}
+    (folder / "claim.1.json").write_text(json.dumps(claim))
+    assert closed(fleet, trial, "OUT_OF_MEMORY", moved=False, deaths=2, heard=heard) is None
+    assert (len(fleet.agenda), store.failure(trial.identity)["error"]["kind"]) == (0, "WorkerDied")
+
+
+def test_a_trial_that_another_runner_took_over_is_left_to_it(fleet, make_trials):
+    (trial,) = make_trials("well")
+    folder = Store(fleet._job.root).trial_folder(trial.identity)
+    folder.mkdir(parents=True)
+    claim = {"host": "node8", "machine": "node8 boot pid", "pid": 4242, "process": "1"}
+    (folder / "claim.1.json").write_text(json.dumps(claim))
+    assert closed(fleet, trial, "OUT_OF_MEMORY", moved=False, deaths=2) is None
+    assert (len(fleet.agenda), Store(fleet._job.root).failure(trial.identity)) == (1, None)
+
+
+def test_jobs_that_wait_in_the_queue_for_nothing_are_cancelled(fleet, make_trials, diary, monkeypatch):
+    monkeypatch.setattr("logitlab.studies.executors.slurm._LOOK_SECONDS", 0)
+    (trial,) = make_trials("well")
+    cancelled = []
+    jobs = {
+        "job 0": SimpleNamespace(done=lambda: True),
+        "job 1": SimpleNamespace(done=lambda: False, cancel=lambda check: cancelled.append("job 1")),
+    }
+    fleet._local = False
+    fleet.batches.append(_Batch(jobs, {trial.identity: Task(trial, 1)}, fleet._run.path / "x.tasks"))
+    fleet.listen()
+    assert (fleet.has_work(), cancelled) == (True, [])
+    poster = fleet._run.poster("job 0")
+    poster.say("started", trial.identity)
+    poster.say("ended", trial.identity)
+    fleet.listen()
+    assert (fleet.has_work(), cancelled) == (False, ["job 1"])
+    assert diary.of(trial.identity)[-1] == ("ended", trial.identity)
+
+
+def refuse_as_submitit(number, frame):
+    """Answer the signal as submitit does where it cannot put the job into the queue again."""
+    from submitit.core.utils import UncompletedJobError
+
+    raise UncompletedJobError("Job not requeued because: timed-out and not checkpointable.")
+
+
+@pytest.fixture
+def answer(monkeypatch):
+    """Set what answers SIGUSR2 before; it is put back."""
+    before = signal.getsignal(signal.SIGUSR2)
+    yield lambda handler: signal.signal(signal.SIGUSR2, handler)
+    signal.signal(signal.SIGUSR2, before)
+
+
+def cut_off(trial, root, *, report=None, **options):
+    os.kill(os.getpid(), signal.SIGUSR2)
+    time.sleep(5)
+
+
+def test_the_word_that_time_is_over_is_no_failure_of_the_trial(tmp_path, make_trials, answer):
+    answer(refuse_as_submitit)
+    (trial,) = make_trials("well")
+    store = Store(tmp_path)
+    run = RunFolder.make(tmp_path)
+    file = run.path / "job 0.tasks"
+    file.write_bytes(pickle.dumps([Task(trial, 1)]))
+    # As for a job that has nothing left to do: the runner hears of its end at once.
+    work_through(prepare_journey(Job(cut_off, tmp_path), run), file, 0, "job 0")
+    assert store.failure(trial.identity) is None
+    assert holder(store.trial_folder(trial.identity)) is None
+    (path,) = run.path.glob("*.messages")
+    assert [json.loads(line)[0] for line in path.read_text().splitlines()] == ["started", "left"]
+    assert not mark_of(file, trial.identity).exists()
+    assert signal.getsignal(signal.SIGUSR2) is refuse_as_submitit
+
+
+@pytest.mark.parametrize("before", [refuse_as_submitit, signal.SIG_DFL, lambda number, frame: sys.exit(77)])
+def test_who_is_to_run_again_leaves_with_the_code_of_submitit(answer, before):
+    answer(before)
+    with pytest.raises(SystemExit) as left, leaving_when_told():
+        os.kill(os.getpid(), signal.SIGUSR2)
+        time.sleep(5)
+    queued = before not in (refuse_as_submitit, signal.SIG_DFL)
+    assert (left.value.code, isinstance(left.value, CutOffError)) == ((77, False) if queued else (140, True))
+
+
+def test_a_job_that_begins_again_takes_up_its_own_trial_and_no_other(tmp_path):
+    file = tmp_path / "job 0.tasks"
+    mark = mark_of(file, "a" * 16)
+    assert who_began(mark) is None
+    assert _begin(mark, "job 0")
+    assert not _begin(mark, "job 1")
+    assert _begin(mark, "job 0")
+    assert who_began(mark).place == (os.uname().nodename, os.getpid())
+    mark.write_text("[")
+    assert not _begin(mark, "job 0")

@@ -1,6 +1,9 @@
 """Trials that two processes train together, on the CPU."""
 
 import os
+import signal
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -31,6 +34,44 @@ def test_how_a_failure_is_put_into_words():
     printed = "Traceback\nRuntimeError: a helper broke.\n====\nroot cause\n"
     assert str(_fault([], 1, printed)).endswith("ended with exit code 1: RuntimeError: a helper broke.")
     assert str(_fault([], -9, "")).endswith("ended with exit code -9: nothing was printed.")
+
+
+def test_ctrl_c_and_the_word_that_time_is_over_reach_the_executor_alone(
+    tmp_path, fake_trials, make_trials, monkeypatch
+):
+    code = "import os, signal; print('ValueError:', os.getsid(0) == os.getpid(),"
+    code += " signal.SIGUSR2 in signal.pthread_sigmask(signal.SIG_BLOCK, [])); raise SystemExit(1)"
+
+    class Popen(subprocess.Popen):
+        def __init__(self, command, **options):
+            super().__init__([sys.executable, "-S", "-c", code], **options)
+
+    monkeypatch.setattr("logitlab.studies.executors.torchrun.subprocess.Popen", Popen)
+    with pytest.raises(TrialError, match="exit code 1: ValueError: True True"):
+        Together(fake_trials.run_fake, 2)(*make_trials("well"), tmp_path)
+    assert signal.SIGUSR2 not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_worker(tmp_path, fake_trials, make_trials, diary, number):
+    (asleep,) = make_trials("sleep")
+    seen = []
+
+    class Kills(type(diary)):
+        def epoch(self, progress):
+            super().epoch(progress)
+            (worker,) = (one for one in psutil.Process().children() if one.children())
+            seen.extend(worker.children(recursive=True))
+            os.kill(worker.pid, number)
+
+    kills = Kills()
+    agenda = Agenda([asleep], Store(tmp_path), kills.trial_ended, kills.notice)
+    execution = ExecutionConfig(executor="process", workers=1, processes_per_trial=2, attempts=1)
+    deliver(Job(fake_trials.run_fake, tmp_path), agenda, kills, execution)
+    assert len(seen) >= 3
+    _, left = psutil.wait_procs(seen, timeout=20)
+    assert left == []
 
 
 @pytest.mark.slow

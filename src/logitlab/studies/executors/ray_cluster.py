@@ -165,9 +165,9 @@ class _Delivery:
         self._told = True
         most = {kind: max((float(node.get(kind, 0)) for node in nodes), default=0.0) for kind in ("CPU", "GPU")}
         self._listener.notice(
-            f"No machine of the cluster can hold a trial, which needs {self._cores} cores and {self._share:g} GPUs; the "
-            f"most that one has is {most['CPU']:g} cores and {most['GPU']:g} GPUs. The study waits for a larger machine; "
-            "otherwise press Ctrl-C and lower gpus_per_trial or processes_per_trial."
+            f"No machine of the cluster can hold a trial, which needs {self._cores} cores and {self._share:g} GPUs; "
+            f"the most that one has is {most['CPU']:g} cores and {most['GPU']:g} GPUs. The study waits for a larger "
+            "machine; otherwise press Ctrl-C and lower gpus_per_trial or processes_per_trial."
         )
 
     def drain(self) -> None:

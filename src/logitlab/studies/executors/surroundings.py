@@ -83,7 +83,7 @@ def interrupts_ignored() -> Iterator[None]:
 
 
 def cut_off_signal() -> signal.Signals | None:
-    """Return the signal by which Slurm, as submitit asks it to, announces the end of a job; None where there is none."""
+    """Return the signal that Slurm, as submitit asks it to, sends before it ends a job; None where there is none."""
     found = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}", None)
     return found if isinstance(found, signal.Signals) else None
 
