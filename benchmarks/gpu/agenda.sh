@@ -77,15 +77,21 @@ step conformance 240 "${tests[@]}" tests/testing/test_registry_conformance.py
 # One comparison on the GPU, killed by nobody; resumed by the second call, which must train nothing.
 step compare 120 "$python" -m logitlab compare digits --device cuda --epochs 5 --seeds 2 --out "$folder/runs"
 step resume 60 "$python" -m logitlab compare digits --device cuda --epochs 5 --seeds 2 --out "$folder/runs"
+# A study: rows that wait for others, stages, one trial at a time on the GPU; the second call must train nothing.
+step study 150 "$python" -m logitlab study run t-table-2 --scale tiny --device cuda --out "$folder/studies"
+step study_again 60 "$python" -m logitlab study run t-table-2 --scale tiny --device cuda --out "$folder/studies"
 # Two processes on one GPU share it through gloo only; NCCL asks for one GPU each.
 if ((gpus == 1)); then
   [[ $wanted != "  " && $wanted != *" processes "* ]] || echo "processes: not run: one GPU only"
-  known+="processes "
+  [[ $wanted != "  " && $wanted != *" study_torchrun "* ]] || echo "study_torchrun: not run: one GPU only"
+  known+="processes study_torchrun "
 else
+  step study_torchrun 150 "$python" -m logitlab study run t-table-2 --scale tiny --device cuda \
+    --processes-per-trial 2 --out "$folder/torchrun"
   step processes 120 "$python" -m torch.distributed.run --standalone --nproc-per-node 2 -m logitlab train digits \
     --head cosine_ls --epochs 3 --out "$folder/processes"
 fi
-((gpus == 0)) || rm -rf "$folder/runs" "$folder/processes"
+((gpus == 0)) || rm -rf "$folder/runs" "$folder/processes" "$folder/studies" "$folder/torchrun"
 for name in $wanted; do
   if [[ $known != *" $name "* ]]; then
     echo "There is no step $name. There are:$known"

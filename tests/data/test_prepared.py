@@ -91,6 +91,84 @@ def test_a_folder_that_cannot_be_used_keeps_nothing_back(tmp_path, loads):
     assert loads == ["digits"]
 
 
+def test_a_full_cache_stops_nothing(tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+
+    def refuse(tensors, path, metadata):
+        path.write_bytes(b"half of it")
+        raise SafetensorError('IoError(Os { code: 28, kind: StorageFull, message: "No space left on device" })')
+
+    monkeypatch.setattr("safetensors.torch.save_file", refuse)
+    with prepared_in(tmp_path):
+        assert_same(wanted(), load_data("digits"))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+
+
+@pytest.fixture
+def guessed(tmp_path, monkeypatch):
+    """The folder that everybody can guess, below one that everybody can write to."""
+    monkeypatch.delenv("LOGITLAB_CACHE", raising=False)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir(mode=0o777)
+    return cache_folder()
+
+
+def test_the_folder_for_temporary_files_is_this_users_alone(guessed, loads):
+    with prepared_in(guessed):
+        wanted()
+        wanted()
+    assert loads == ["digits"]
+    assert guessed.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("kind", ["open", "link", "another's", "file"])
+def test_a_guessed_folder_that_others_may_write_to_is_not_used(tmp_path, guessed, loads, monkeypatch, kind):
+    if kind == "file":
+        guessed.touch()
+    elif kind == "link":
+        (tmp_path / "mine").mkdir(mode=0o700)
+        guessed.symlink_to(tmp_path / "mine")
+    else:
+        guessed.mkdir(mode=0o700)
+    if kind == "open":
+        guessed.chmod(0o770)
+    if kind == "another's":
+        monkeypatch.setattr("os.getuid", lambda: 4242)
+    with prepared_in(guessed):
+        wanted()
+        wanted()
+    assert loads == ["digits"] * 2
+    assert list(tmp_path.rglob("*.*")) == []
+
+
+def test_a_folder_that_the_user_names_may_be_shared(guessed, tmp_path, loads):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    with prepared_in(tmp_path / "shared"):
+        wanted()
+        wanted()
+    assert loads == ["digits"]
+
+
+def test_a_lock_takes_nothing_away(tmp_path, loads):
+    with prepared_in(tmp_path):
+        wanted()
+        (images,) = tmp_path.glob("*.safetensors")
+        (lock,) = tmp_path.glob("*.lock")
+        thesis = tmp_path / "thesis.tex"
+        thesis.write_text("years of work")
+        images.unlink()
+        lock.unlink()
+        lock.symlink_to(thesis)
+        wanted()
+        assert thesis.read_text() == "years of work"
+        assert not images.exists()
+        lock.unlink()
+        lock.write_text("kept")
+        wanted()
+        assert lock.read_text() == "kept"
+
+
 def test_faults_are_those_of_the_images(tmp_path):
     with prepared_in(tmp_path), pytest.raises(DataError, match="Unknown data set"):
         load_prepared("no-such-set", image_size=None, root=None, fingerprint="0" * 64)

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from logitlab.config.errors import DataError, LogitLabError
+from logitlab.config.errors import ConfigurationError, DataError, LogitLabError
 from logitlab.records import Store
 from logitlab.records.claims import holder, take_claim
 from logitlab.studies.executors import Job, environment, one_thread, run_in_processes, run_serial, worker_count
+from logitlab.studies.executors.worker import portable
 from logitlab.studies.interruption import Terminated
 
 
@@ -144,6 +145,66 @@ def test_a_worker_that_dies_once_costs_an_attempt(job, make_trials, diary):
     fewer, again = notices(diary)
     assert "perhaps because memory ran out: from now on 1 trial runs at a time" in fewer
     assert "tried again (attempt 2 of 3)" in again
+
+
+LEAVES = """
+import os, signal, time
+from logitlab.records import Store
+
+def run(trial, root, **options):
+    store = Store(root)
+    tried = store.trial_folder(trial.identity) / "tried"
+    if not tried.exists():
+        tried.touch()
+        if os.fork() == 0:
+            tried.write_text(str(os.getpid()))
+            time.sleep(60)
+            os._exit(0)
+        while not tried.read_text():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+    store.write_record(trial.identity, trial.model_dump(mode="json"), {"test": {"accuracy": 0.9}}, {})
+"""
+
+
+def test_a_worker_is_dead_though_a_child_of_its_holds_the_pipe_open(tmp_path, make_trials, diary, monkeypatch):
+    (tmp_path / "leaves_a_child.py").write_text(LEAVES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from leaves_a_child import run
+
+    (trial,) = make_trials("well")
+    store = Store(tmp_path)
+    run_in_processes(Job(run, tmp_path), [trial], diary, workers=1)
+    child = int((store.trial_folder(trial.identity) / "tried").read_text())
+    # It lives on, and was not waited for.
+    os.kill(child, signal.SIGKILL)
+    assert store.is_done(trial.identity)
+    assert "was killed by signal 9 (SIGKILL)" in notices(diary)[0]
+
+
+class UnreadableError(DataError):
+    """A user's own kind of fault, that pickle cannot make from its words alone."""
+
+    def __init__(self, path, why):
+        super().__init__(f"{path} {why}")
+
+
+def test_a_users_own_kind_of_fault_comes_home():
+    fault = portable(UnreadableError("cat.jpg", "is truncated"))
+    assert (type(fault), str(fault)) == (DataError, "cat.jpg is truncated")
+    faults = portable(ConfigurationError(["epochs", "seeds"]))
+    assert faults.faults == ("epochs", "seeds")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_breaks_is_no_failure_of_the_trial(tmp_path, make_trials, diary, number):
+    def breaks(trial, root, **options):
+        raise OSError(number, os.strerror(number))
+
+    (trial,) = make_trials("well")
+    with pytest.raises(OSError, match=os.strerror(number)):
+        serial(Job(breaks, tmp_path), [trial], diary)
+    assert Store(tmp_path).failure(trial.identity) is None
 
 
 def test_a_plugin_that_workers_cannot_import_is_told(tmp_path, fake_trials, make_trials, diary):

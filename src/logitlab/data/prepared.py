@@ -40,10 +40,8 @@ _kept_in: Path | None = None
 def cache_folder() -> Path:
     """Return the folder of this machine: ``$LOGITLAB_CACHE``, or one of this user's for temporary files."""
     chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser().resolve() if chosen else _own_folder()
-
-
-def _own_folder() -> Path:
+    if chosen:
+        return Path(chosen).expanduser().resolve()
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may have no name for its user
@@ -113,12 +111,12 @@ def load_prepared(name: str, *, image_size: int | None, root: str | Path | None,
 
 
 def _is_safe(folder: Path) -> bool:
-    """Whether what lies in a folder can be trusted; the folder for temporary files is made here.
+    """Whether what lies in a folder can be trusted; one among the temporary files is made here.
 
     Everybody on the machine can guess its name and make it first: it counts only when it is this user's alone. A folder
     that the user named may be shared.
     """
-    if folder != _own_folder() or not hasattr(os, "getuid"):
+    if os.environ.get(CACHE_VARIABLE) or folder.parent != Path(tempfile.gettempdir()) or not hasattr(os, "getuid"):
         return True
     try:
         with suppress(FileExistsError):

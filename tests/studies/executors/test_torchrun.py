@@ -53,8 +53,7 @@ def test_ctrl_c_and_the_word_that_time_is_over_reach_the_executor_alone(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_no_process_outlives_the_worker(tmp_path, fake_trials, make_trials, diary, number):
+def test_no_process_outlives_a_killed_worker(tmp_path, fake_trials, make_trials, diary):
     (asleep,) = make_trials("sleep")
     seen = []
 
@@ -63,7 +62,7 @@ def test_no_process_outlives_the_worker(tmp_path, fake_trials, make_trials, diar
             super().epoch(progress)
             (worker,) = (one for one in psutil.Process().children() if one.children())
             seen.extend(worker.children(recursive=True))
-            os.kill(worker.pid, number)
+            os.kill(worker.pid, signal.SIGKILL)
 
     kills = Kills()
     agenda = Agenda([asleep], Store(tmp_path), kills.trial_ended, kills.notice)

@@ -102,7 +102,7 @@ class Together:
         inherited |= {**thread_variables(device), "PYTHONPATH": search_path()}
         inbox, faults = Inbox(run), []
         with (run.path / "errors").open("w+b") as errors:
-            # A session of its own: Ctrl-C reaches all processes of a terminal, and torchrun would end the trial at once.
+            # A session of its own: Ctrl-C reaches all processes of a terminal, and torchrun would end the trial.
             with _cut_off_unheard():
                 process = subprocess.Popen(command, env=inherited, stdout=errors, stderr=errors, start_new_session=True)
             try:
