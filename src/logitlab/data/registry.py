@@ -52,6 +52,7 @@ def register_data_set(name: str, *, overwrite: bool = False) -> Callable[[AnyLoa
     ...     import numpy
     ...     images = numpy.arange(40, dtype=numpy.uint8).repeat(64).reshape(40, 8, 8)
     ...     return DataSet.from_arrays("doctest_data", images, numpy.arange(40) % 2, image_size=image_size)
+    >>> DATA_SETS.forget("doctest_data")
     """
     return DATA_SETS.register(name, overwrite=overwrite)  # type: ignore[return-value]
 

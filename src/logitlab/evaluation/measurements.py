@@ -92,6 +92,7 @@ def register_measurement(name: str, *, overwrite: bool = False) -> Callable[[Any
     ... def mean_norm(outputs):
     ...     "mean length of the features"
     ...     return (outputs.features**2).sum(axis=1).mean()
+    >>> MEASUREMENTS.forget("doctest_mean_norm")
     """
     return MEASUREMENTS.register(name, overwrite=overwrite)  # type: ignore[return-value]
 

@@ -82,6 +82,8 @@ def register_temperature(name: str, *, overwrite: bool = False) -> Callable[[Any
     ...     return Fixed(kappa=level)
     >>> create_temperature("doctest_constant").kappa
     tensor(16.)
+    >>> REGISTERED_TEMPERATURES.forget("doctest_constant"), TEMPERATURES.pop("doctest_constant") is constant
+    (None, True)
     """
 
     def register(made: AnyTemperature) -> AnyTemperature:

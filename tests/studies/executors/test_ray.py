@@ -29,6 +29,8 @@ class TwoNodes:
     def __init__(self):
         from logitlab.studies.executors.ray_connection import import_ray
 
+        # What other tests keep running, such as their ranks, is none of Ray's.
+        self.others = set(psutil.Process().children(recursive=True))
         import_ray()
         from ray.cluster_utils import Cluster
 
@@ -46,7 +48,7 @@ class TwoNodes:
 
     def remember(self):
         """Note every process below this one, and the raylets' too: they are Ray's."""
-        self.seen |= set(psutil.Process().children(recursive=True))
+        self.seen |= set(psutil.Process().children(recursive=True)) - self.others
 
     def lose_second(self):
         self.remember()
@@ -66,11 +68,14 @@ class TwoNodes:
 @pytest.fixture(scope="module")
 def nodes():
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    nodes = TwoNodes()
-    yield nodes
-    nodes.end()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    try:
+        nodes = TwoNodes()
+        yield nodes
+        nodes.end()
+    finally:
+        # Ray answers SIGTERM in its own way, and would in every test that comes.
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ def register_stage(name: str, *, overwrite: bool = False) -> Callable[[AnyStage]
     ... def norms(stage, *, part="test"):
     ...     outputs = stage.outputs(part)
     ...     return {"mean": float((outputs.features**2).sum(axis=1).mean())}
+    >>> STAGES.forget("doctest_stage")
     """
     return STAGES.register(name, overwrite=overwrite)  # type: ignore[return-value]
 
