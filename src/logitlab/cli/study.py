@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,74 +11,17 @@ import typer
 
 from ..config.errors import ConfigurationError, RecordError
 from ..config.names import printable
-from ..config.specification import parse_specification
 from ..studies import DEFAULT_FOLDER
 from .borrowing import with_options_from
 from .compare import compare
 from .printing import resolved, show_results
 from .single import SingleValues
+from .study_options import Executor, Folder, GpusPerTrial, ProcessesPerTrial, Scale, Slurm, Study, slurm_options
 
 if TYPE_CHECKING:
     from ..studies.study_outcome import StudyOutcome
 
-_EXECUTION = "Execution"
 _SHARED = ("out", "plugin", "data_root", "workers", "device", "tensorboard", "no_report")
-
-Folder = Annotated[
-    Path,
-    typer.Argument(
-        help="The folder of trials and studies (--out of 'study run' and 'compare'), or of one study in it.",
-        metavar="DIR",
-        show_default=True,
-    ),
-]
-Study = Annotated[
-    str | None,
-    typer.Option("--study", help="One of several studies in DIR.", metavar="NAME", show_default="all that there are"),
-]
-Scale = Annotated[
-    str | None,
-    typer.Option(
-        help="Which of its scales, such as tiny, small or paper.", metavar="NAME", show_default="the study's own"
-    ),
-]
-Executor = Annotated[
-    str | None,
-    typer.Option(
-        help="process: trials side by side on this machine; serial: in this process; ray: a Ray cluster (RAY_ADDRESS), "
-        "or one on this machine; slurm: jobs of a cluster.",
-        metavar="NAME",
-        show_default="the study's own, else ray where RAY_ADDRESS is set, else process",
-        rich_help_panel=_EXECUTION,
-    ),
-]
-GpusPerTrial = Annotated[
-    float | None,
-    typer.Option(
-        help="Share of a GPU that Ray and Slurm reserve for a trial.",
-        metavar="FLOAT ≥ 0",
-        show_default="1 where the device is cuda",
-        rich_help_panel=_EXECUTION,
-    ),
-]
-ProcessesPerTrial = Annotated[
-    int | None,
-    typer.Option(
-        help="Above 1, torchrun trains each trial with so many processes.",
-        metavar="INT ≥ 1",
-        show_default="1",
-        rich_help_panel=_EXECUTION,
-    ),
-]
-Slurm = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="What the executor slurm asks of the cluster: cluster, array_tasks, timeout_minutes, partition, "
-        "cpus_per_task, memory_gb, or parameters.NAME as submitit calls it. Repeatable.",
-        metavar="KEY=VALUE",
-        rich_help_panel=_EXECUTION,
-    ),
-]
 
 app = typer.Typer(
     name="study",
@@ -122,7 +65,7 @@ def run(
         executor=executor,
         gpus_per_trial=gpus_per_trial,
         processes_per_trial=processes_per_trial,
-        slurm=_slurm(slurm or ()),
+        slurm=slurm_options(slurm or ()),
     )
     _show(outcome)
     if not outcome.complete:
@@ -157,7 +100,7 @@ def retry(
         )
     # All are read before the first one runs.
     definitions = [read_definition(study_folder(root, each)) for each in names]
-    given = _slurm(slurm or ())
+    given = slurm_options(slurm or ())
     failed = False
     for definition in definitions:
         if len(definitions) > 1:
@@ -359,37 +302,3 @@ def _show(outcome: StudyOutcome) -> None:
     if outcome.report is not None:
         closing.append(f"Report: {resolved(outcome.report)}")
     show_results(outcome.table, closing)
-
-
-def _slurm(items: Sequence[str]) -> dict[str, Any] | None:
-    """Read ``key=value`` options: numbers, words, and ``parameters.NAME`` for what submitit alone knows.
-
-    Raises:
-        ConfigurationError: every item that is none, or that is given twice.
-
-    >>> _slurm(["partition=gpu", "memory_gb=8", "parameters.slurm_account=abc"])
-    {'partition': 'gpu', 'memory_gb': 8, 'parameters': {'slurm_account': 'abc'}}
-    """
-    values: dict[str, Any] = {}
-    faults: list[str] = []
-    for item in items:
-        key, equals, text = item.partition("=")
-        group, point, name = key.strip().partition(".")
-        place = values.setdefault("parameters", {}) if group == "parameters" and point else values
-        name = name if place is not values else key.strip()
-        if not equals or not name or not text.strip():
-            faults.append(f"'--slurm' takes KEY=VALUE, such as partition=gpu. Got '{item}'.")
-        elif name in place:
-            faults.append(f"'--slurm' sets '{key.strip()}' twice. Set it once.")
-        else:
-            place[name] = _value(text.strip())
-    if faults:
-        raise ConfigurationError(faults)
-    return values or None
-
-
-def _value(text: str) -> Any:
-    try:
-        return parse_specification(f"slurm:value={text}").parameters["value"]
-    except ConfigurationError:
-        return text

@@ -8,17 +8,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from logitlab.analysis import per_class_accuracy
-from logitlab.config.errors import DataError, TrialError
+from logitlab.config.errors import TrialError
 from logitlab.config.trial import TrialConfig
 from logitlab.data import Augmentation, DataSet, Images, Split, split_data
-from logitlab.data.prepared import load_prepared
 from logitlab.evaluation import MEASURES, collect, collect_features, evaluate, output_arrays
 from logitlab.heads import Classifier, canonical_parameters
 from logitlab.models import ModelDescription, save_checkpoint
@@ -30,6 +28,7 @@ from .building import build_model
 from .distributed import current_ranks
 from .fitting import EpochRecord, Run, fit
 from .frozen import frozen_split, preparation
+from .images import load_planned
 from .ood import measure_ood
 from .progress import Progress
 from .provenance import describe_environment, now
@@ -94,7 +93,7 @@ def execute(
     # Another torch, or a GPU, may give another model than the one that was measured.
     store.forget_measures(trial.identity)
     forget_stages(store.trial_folder(trial.identity))
-    data = _load(trial.data.name, trial.data.image_size, data_root, trial.data_fingerprint)
+    data = load_planned(trial.data.name, trial.data.image_size, data_root, trial.data_fingerprint)
     # A worker loads images and modules once for many trials: the first of them shall not look slower than the rest.
     warm_up()
     clock = time.perf_counter()
@@ -239,25 +238,10 @@ def assist(trial: TrialConfig, root: Path, *, device: str = "cpu", data_root: st
     Raises:
         DataError: the images are missing, cannot be read, or are not those that the trial was planned for.
     """
-    data = _load(trial.data.name, trial.data.image_size, data_root, trial.data_fingerprint)
+    data = load_planned(trial.data.name, trial.data.image_size, data_root, trial.data_fingerprint)
     folder = Store(root).trial_folder(trial.identity)
     with own_random_state(torch.device(device)), suppress(TrialError):
         _train(trial, data, folder, torch.device(device), Snapshot(folder / SNAPSHOT_FILE, trial.identity), None)
-
-
-@lru_cache(maxsize=1)
-def _load(name: str, image_size: int | None, root: str | Path | None, fingerprint: str) -> DataSet:
-    """Keep the last data set: a worker runs many trials of one study.
-
-    The fingerprint makes a folder that has changed since the last study be read again.
-    """
-    data = load_prepared(name, image_size=image_size, root=root, fingerprint=fingerprint)
-    if data.fingerprint != fingerprint:
-        raise DataError(
-            f"The images of '{name}' are not those that the trial was planned for: their fingerprint is "
-            f"{data.fingerprint[:12]}, not {fingerprint[:12]}. Plan the study again."
-        )
-    return data
 
 
 def _measure(

@@ -19,6 +19,8 @@ from logitlab.evaluation.subjects import Subject, Surroundings, open_subject
 from logitlab.heads import Classifier
 from logitlab.models import load_checkpoint
 
+from ..images import load_planned
+
 PARTS = ("test", "validation", "train")
 
 
@@ -115,9 +117,9 @@ class StageContext:
     @cached_property
     def _loaded(self) -> DataSet:
         """The data set of the trial, which the worker has kept if it has just trained; its fingerprint is checked."""
-        from ..trial import _load
-
-        return _load(self.trial.data.name, self.trial.data.image_size, self.data_root, self.trial.data_fingerprint)
+        return load_planned(
+            self.trial.data.name, self.trial.data.image_size, self.data_root, self.trial.data_fingerprint
+        )
 
 
 @dataclass
