@@ -256,6 +256,17 @@ def test_braces_that_nobody_wrote_in_a_label_stay_as_they_are() -> None:
     assert labels == ["softmax:kappa={'a': 'b'} [alpha = 0]", "softmax:kappa={'a': 'b'} [alpha = 0.1]"]
 
 
+def test_what_an_entry_says_of_an_axis_is_not_crossed_with_the_study() -> None:
+    text = "grid: {training.epochs: [1, 2]}\nheads: [softmax, {head: cosine, grid: {training.epochs: [5]}}]\n"
+    found = parse_study(text, "my.yaml")
+    rows = unfold(found.heads, found.grid, found.seeds, found.search)
+    assert [(row.label, row.axes["training.epochs"]) for row in rows] == [
+        ("softmax [epochs = 1]", 1),
+        ("cosine", 5),
+        ("softmax [epochs = 2]", 2),
+    ]
+
+
 def test_aliases_of_aliases_are_refused() -> None:
     text = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
     for letter, before in zip("bcdefgh", "abcdefg"):
