@@ -11,6 +11,7 @@ from typing import Any
 
 from ..config.errors import LogitLabError
 from ..config.study import ExecutionConfig, StudyDefinition
+from ..config.study.salvage import StudyFaultsError
 from ..config.torchrun import refuse_torchrun
 from ..config.trial import TrialConfig
 from ..config.validation import validate
@@ -86,8 +87,15 @@ def run(
     reporter = progress or Silent()
     try:
         reporter.prepare()
-        definition = define(study, scale)
         faults = Faults()
+        try:
+            definition = define(study, scale)
+        except StudyFaultsError as fault:
+            if fault.rest is None:
+                raise
+            # Heads, data and stages are looked at all the same; the faults are raised with theirs.
+            faults.add(*fault.faults)
+            definition = fault.rest
         execution = definition.execution
         with faults:
             execution = _execution(

@@ -225,6 +225,21 @@ def test_what_is_no_study_at_all(text: str, sentence: str) -> None:
     assert re.fullmatch(sentence, fault), fault
 
 
+@pytest.mark.parametrize("kind", [*BROKEN, *ENTRIES])
+def test_what_is_left_of_a_broken_study_says_nothing_twice(kind: str, tmp_path: Path) -> None:
+    from logitlab.studies import run
+
+    good = GOOD.replace("analyse, ", "")
+    alone = f"backbone: mlp\nheads:\n  - sigmoid\n  - {ENTRIES.get(kind, ('',))[0]}\n"
+    text = good + BROKEN[kind][0] if kind in BROKEN else alone
+    (tmp_path / "my.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigurationError) as read:
+        read_study(tmp_path / "my.yaml")
+    with pytest.raises(ConfigurationError) as ran:
+        run(tmp_path / "my.yaml", executor="serial", out=tmp_path / "out")
+    assert ran.value.faults == read.value.faults
+
+
 def test_scales_are_called_so_that_they_can_name_a_folder() -> None:
     for name in ("a/b", "../../evil", ".."):
         faults = faults_of(f"heads: [softmax]\nscales: {{'{name}': {{seeds: 1}}}}\n", scale=name)

@@ -14,6 +14,7 @@ from ..errors import ConfigurationError
 from ..names import nearest_name, unknown_name
 from .checks import check_definition
 from .definition import MOST_SEEDS, NAME_PATTERN, StudyDefinition
+from .salvage import StudyFaultsError, salvage
 from .yaml_file import Document, Place, parse_yaml, read_yaml
 
 #: Keys of a file beside those of `StudyDefinition`.
@@ -86,10 +87,10 @@ def _define(document: Document, scale: str | None) -> StudyDefinition:
         faults += _sentences(fault, document, values)
         # What can be checked without the rest is, so that all is told at once.
         faults += [sentence for sentence in check_definition(values, document.where) if sentence not in faults]
-        raise ConfigurationError(list(dict.fromkeys(faults))) from None
+        raise StudyFaultsError(list(dict.fromkeys(faults)), salvage(values)) from None
     faults += check_definition(values, document.where)
     if faults:
-        raise ConfigurationError(list(dict.fromkeys(faults)))
+        raise StudyFaultsError(list(dict.fromkeys(faults)), salvage(values))
     return definition
 
 
