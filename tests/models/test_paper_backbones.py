@@ -148,8 +148,9 @@ def test_resnet_34_for_small_images_has_the_known_number_of_parameters():
 def test_resnet_34_for_small_images_keeps_the_pixels_of_the_first_stage():
     backbone = ResNet34Cifar(3, 16).eval()
     sizes = []
-    for index in (2, 6, 12, 15):
-        backbone.blocks[index].register_forward_hook(lambda module, inputs, out: sizes.append(tuple(out.shape[1:])))
+    for stage in ("layer1", "layer2", "layer3", "layer4"):
+        module = getattr(backbone.model, stage)
+        module.register_forward_hook(lambda module, inputs, out: sizes.append(tuple(out.shape[1:])))
     backbone(torch.rand(1, 3, 16, 16))
     assert sizes == [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)]
 
@@ -157,4 +158,6 @@ def test_resnet_34_for_small_images_keeps_the_pixels_of_the_first_stage():
 @pytest.mark.parametrize("zero", [True, False])
 def test_resnet_34_starts_as_the_recipe_says(zero):
     backbone = create_backbone("resnet34_cifar", channels=3, image_size=8, zero_init_last=zero)
-    assert all(bool((block.norm2.weight == (0 if zero else 1)).all()) for block in backbone.blocks)
+    blocks = [block for stage in range(1, 5) for block in getattr(backbone.model, f"layer{stage}")]
+    assert len(blocks) == 16
+    assert all(bool((block.bn2.weight == (0 if zero else 1)).all()) for block in blocks)
