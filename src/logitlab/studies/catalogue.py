@@ -12,12 +12,12 @@ from typing import Any
 from ..config.errors import ConfigurationError
 from ..config.names import unknown_name
 from ..config.study import SearchConfig, StudyDefinition
-from ..config.study.reading import read_study, scales_of
+from ..config.study.extending import read_document
+from ..config.study.reading import read_study, scale_names
 from ..config.study.rows import RowSpecification, unfold
-from ..config.study.yaml_file import read_yaml
 from ..records.study import PLAN_FILE, STUDY_FILE, list_studies, read_definition
 from .presets import list_presets, preset_path
-from .study_source import define
+from .study_source import define, study_file
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ def summarise(path: Path) -> StudySummary:
         ConfigurationError: every fault of the file.
     """
     # Parsed once: a file takes longer to read than its scales to check.
-    values = read_yaml(path).values
-    values.setdefault("name", path.stem)
-    definitions = {scale: read_study(values, scale=scale) for scale in (scales_of(path) or (None,))}
+    values = read_document(path, study_file).values
+    scales = scale_names(values) or (None,)
+    definitions = {scale: read_study(values, scale=scale) for scale in scales}
     first = next(iter(definitions.values()))
     counts = {scale: count_trials(definition) for scale, definition in definitions.items()}
     return StudySummary(first.name, first.source, first.title, counts)

@@ -32,8 +32,8 @@ def define(study: Source, scale: str | None = None) -> StudyDefinition:
             )
         return study
     if isinstance(study, Mapping):
-        return read_study(study, scale=scale)
-    return read_study(study_file(study), scale=scale)
+        return read_study(study, scale=scale, find=study_file)
+    return read_study(study_file(study), scale=scale, find=study_file)
 
 
 def study_file(study: str | Path) -> Path:

@@ -14,8 +14,9 @@ from ..errors import ConfigurationError
 from ..names import nearest_name, unknown_name
 from .checks import check_definition
 from .definition import MOST_SEEDS, NAME_PATTERN, StudyDefinition
+from .extending import EXTENDS, Finder, extended, read_document
 from .salvage import StudyFaultsError, salvage
-from .yaml_file import Document, Place, parse_yaml, read_yaml
+from .yaml_file import Document, Place, parse_yaml
 
 #: Keys of a file beside those of `StudyDefinition`.
 SCALES, DEFAULT_SCALE = "scales", "default_scale"
@@ -23,56 +24,54 @@ SCALES, DEFAULT_SCALE = "scales", "default_scale"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def read_study(source: Path | str | Mapping[str, Any], *, scale: str | None = None) -> StudyDefinition:
+def read_study(
+    source: Path | str | Mapping[str, Any], *, scale: str | None = None, find: Finder | None = None
+) -> StudyDefinition:
     """Read a study.
 
     In YAML a data set, a head and a stage may be written as text alone; ``scales`` maps names to overrides that are
     merged over the rest (mappings merge, lists and single values replace), and ``default_scale`` says which is taken
-    when none is asked for.
+    when none is asked for. ``extends`` names a study that this one is merged over in the same way.
 
     Args:
         source: a file, or what one holds as plain values.
         scale: which of its scales; None for its default.
+        find: finds a study that ``extends`` names and that does not lie beside the file.
 
     Raises:
         ConfigurationError: every fault, a sentence each.
     """
     if isinstance(source, Mapping):
-        document = Document(_copied(source))
+        document = extended(Document(_copied(source)), Path(), find)
     else:
-        path = Path(source)
-        document = read_yaml(path)
-        stem = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.") or "study"
-        document.values.setdefault("name", stem)
-        _find_table(document, path.parent)
+        document = read_document(Path(source), find)
     return _define(document, scale)
 
 
-def parse_study(text: str, name: str = "study.yaml", *, scale: str | None = None) -> StudyDefinition:
+def parse_study(
+    text: str, name: str = "study.yaml", *, scale: str | None = None, find: Finder | None = None
+) -> StudyDefinition:
     """Read a study from the text of a file called ``name``; see :func:`read_study`."""
     document = parse_yaml(text, name)
     document.values.setdefault("name", Path(name).stem)
-    return _define(document, scale)
+    return _define(extended(document, Path(), find), scale)
 
 
-def _find_table(document: Document, folder: Path) -> None:
-    """Look for the file of the paper's numbers beside the study; an absolute path stays one."""
-    scales = document.values.get(SCALES)
-    holders = [document.values, *(scales.values() if isinstance(scales, dict) else ())]
-    for holder in holders:
-        paper = holder.get("paper") if isinstance(holder, dict) else None
-        table = paper.get("table") if isinstance(paper, dict) else None
-        if isinstance(paper, dict) and isinstance(table, str) and table.endswith(".csv"):
-            paper["table"] = str(folder.resolve() / table)
-
-
-def scales_of(source: Path | str) -> tuple[str, ...]:
+def scales_of(source: Path | str, find: Finder | None = None) -> tuple[str, ...]:
     """Return the names of the scales of a file, the default first.
+
+    Args:
+        source: the file.
+        find: as for :func:`read_study`.
 
     Raises:
         ConfigurationError: the file cannot be read.
     """
-    values = read_yaml(Path(source)).values
+    return scale_names(read_document(Path(source), find).values)
+
+
+def scale_names(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the scales among the values of a study, the default first."""
     names = list(values.get(SCALES) or {})
     default = values.get(DEFAULT_SCALE)
     return tuple(sorted(names, key=lambda name: (name != default, names.index(name))))
@@ -273,7 +272,7 @@ def _fields(place: Place) -> list[str]:
     names = [
         name for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel) for name in kind.model_fields
     ]
-    return [*names, *((SCALES, DEFAULT_SCALE) if not place else ())]
+    return [*names, *((SCALES, DEFAULT_SCALE, EXTENDS) if not place else ())]
 
 
 def _parts(annotation: Any) -> list[Any]:

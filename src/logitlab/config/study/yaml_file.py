@@ -22,12 +22,12 @@ class Document:
 
     Attributes:
         values: mappings, lists, text, numbers, booleans and None.
-        lines: place of a value → its line, from 1.
+        lines: place of a value → file and line, ``"study.yaml:12"``; of a study that extends another, either's.
         name: of the file; empty for values that stand in none.
     """
 
     values: dict[str, Any]
-    lines: dict[Place, int] = field(default_factory=dict)
+    lines: dict[Place, str] = field(default_factory=dict)
     name: str = ""
 
     def where(self, place: Place) -> str:
@@ -36,7 +36,7 @@ class Document:
             return ""
         for end in range(len(place), 0, -1):
             if place[:end] in self.lines:
-                return f"{self.name}:{self.lines[place[:end]]}: "
+                return f"{self.lines[place[:end]]}: "
         return f"{self.name}: "
 
     def merged(self, place: Place) -> Document:
@@ -47,6 +47,11 @@ class Document:
             over = over[part]
         values = _merge(self.values, over, (), place, lines, self.lines)
         return Document(values, lines, self.name)
+
+    def over(self, base: Document) -> Document:
+        """Return this document merged over another: mappings merge, all else is replaced."""
+        lines = dict(base.lines)
+        return Document(_merge(base.values, self.values, (), (), lines, self.lines), lines, self.name)
 
 
 def read_yaml(path: Path) -> Document:
@@ -88,7 +93,7 @@ def parse_yaml(text: str, name: str) -> Document:
     if not isinstance(loaded, dict):
         found = "nothing" if loaded is None else f"a {_kind(loaded)}"
         raise ConfigurationError(f"{name}: Expected keys and values, such as 'heads: [softmax, cosine]'. Got {found}.")
-    lines: dict[Place, int] = {}
+    lines: dict[Place, str] = {}
     faults: list[str] = []
     values = _plain(loaded, (), lines, faults, name)
     if faults:
@@ -96,7 +101,7 @@ def parse_yaml(text: str, name: str) -> Document:
     return Document(values, lines, name)
 
 
-def _plain(value: Any, place: Place, lines: dict[Place, int], faults: list[str], name: str) -> Any:
+def _plain(value: Any, place: Place, lines: dict[Place, str], faults: list[str], name: str) -> Any:
     """Turn what the reader gives into plain Python, and note lines."""
     if len(lines) > _MOST_VALUES:
         raise ConfigurationError(f"{name}: Expected at most {_MOST_VALUES:,} values. Got more, aliases included.")
@@ -108,29 +113,28 @@ def _plain(value: Any, place: Place, lines: dict[Place, int], faults: list[str],
                 faults.append(f"{name}:{line}: Expected text as a key. Got {key!r}; write it in quotes.")
                 continue
             if line:
-                lines[(*place, key)] = line
+                lines[(*place, key)] = f"{name}:{line}"
             found[str(key)] = _plain(item, (*place, str(key)), lines, faults, name)
         return found
     if isinstance(value, list):
         for index in range(len(value)):
             if hasattr(value, "lc") and index in (value.lc.data or {}):
-                lines[(*place, index)] = value.lc.item(index)[0] + 1
+                lines[(*place, index)] = f"{name}:{value.lc.item(index)[0] + 1}"
         return [_plain(item, (*place, index), lines, faults, name) for index, item in enumerate(value)]
     if isinstance(value, bool) or value is None:
         return value
     for kind in (int, float, str):
         if isinstance(value, kind):
             return kind(value)
-    line = lines.get(place, 0)
     faults.append(
-        f"{name}:{line}: '{'.'.join(map(str, place))}' must be text, a number, true, false, a list or a mapping. "
-        f"Got {value!r}; write text in quotes."
+        f"{lines.get(place, name)}: '{'.'.join(map(str, place))}' must be text, a number, true, false, a list or a "
+        f"mapping. Got {value!r}; write text in quotes."
     )
     return None
 
 
 def _merge(
-    base: Any, over: Any, place: Place, source: Place, lines: dict[Place, int], all_lines: Mapping[Place, int]
+    base: Any, over: Any, place: Place, source: Place, lines: dict[Place, str], all_lines: Mapping[Place, str]
 ) -> Any:
     """Lay ``over``, which stands at ``source``, over what stands at ``place``."""
     if isinstance(base, Mapping) and isinstance(over, Mapping):

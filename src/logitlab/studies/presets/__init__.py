@@ -13,8 +13,8 @@ _FOLDER = Path(__file__).parent
 def list_presets() -> list[str]:
     """Return the names of the presets, sorted.
 
-    >>> list_presets()
-    ['t-table-2', 'w-table-1', 'w-table-6']
+    >>> "w-table-1" in list_presets()
+    True
     """
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
