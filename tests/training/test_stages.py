@@ -15,7 +15,7 @@ from logitlab.analysis import linear_probe
 from logitlab.config.errors import DataError, ParameterError, RecordError, TrialError
 from logitlab.config.study import StageConfig
 from logitlab.config.training import TrainingConfig
-from logitlab.data import DataSet, load_data, prepare_batch, register_data_set
+from logitlab.data import DataSet, load_data, prepare_batch, register_data_set, split_data
 from logitlab.data.registry import DATA_SETS
 from logitlab.evaluation.measurements import MEASUREMENTS, register_measurement
 from logitlab.evaluation.passes import chosen_images
@@ -151,6 +151,29 @@ def test_the_probe_of_several_sets_with_limits_and_one_strength(trained):
         assert found[name]["accuracy"] == pytest.approx(accuracies[-1])
         assert found[name]["validation_accuracy"] is None
     assert found["mean"] == {"accuracy": pytest.approx(sum(accuracies) / 2)}
+
+
+def test_the_classifier_is_learned_anew_from_the_images_that_were_held_out(trained):
+    trial, _ = trained
+    source = plan("linear_probe", data="blocks", held_out=True, limit=40)
+    found = result(trained, source)
+    split = split_data(load_data(trial.data.name, image_size=trial.data.image_size), trial.data)
+    limited = split.test.select(chosen_images(len(split.test), 40))
+    # As every limit, it is one of the images that choose too.
+    held = split.validation
+    train, test = features_of(trained, held, grey=False), features_of(trained, limited, grey=False)
+    expected = linear_probe(*train, *test, seed=derive_seed(3, "stage", source.identity))
+    assert found["held_out"]["accuracy"] == pytest.approx(expected.value)
+    assert (found["held_out"]["train_images"], found["held_out"]["test_images"]) == (len(held), 40)
+    assert found["mean"]["accuracy"] == found["blocks"]["accuracy"]
+    assert list(found) == ["blocks", "held_out", "mean"]
+
+
+def test_a_probe_of_before_it_could_learn_anew_stays_the_probe_that_it_was():
+    plain, written = plan("linear_probe", data="digits"), plan("linear_probe", data="digits", held_out=False)
+    assert plain.identity == written.identity != plan("linear_probe", data="digits", held_out=True).identity
+    # As it was before the option came.
+    assert plain.identity == "10a2244b72b268f7"
 
 
 def test_the_probe_is_told_when_to_end(trained):

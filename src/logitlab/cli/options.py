@@ -50,7 +50,8 @@ def with_options_of(kind: type[Configuration], panel: str) -> Callable[[Callable
                 # A flag says only that it is there: it turns the default round.
                 name: not kind.model_fields[name].default if value is True else value
                 for name, value in given.items()
-                if value is not None
+                # An option that may be repeated and is not there is None or empty, as the version has it.
+                if value is not None and value != []
             }
             return command(**values, training=training)
 
@@ -82,6 +83,8 @@ def attribute_help(kind: type) -> dict[str, str]:
 
 def _annotation(name: str, field: FieldInfo, text: str, panel: str) -> Any:
     plain = _without_none(field.annotation)
+    repeated = _items(plain)
+    plain = repeated or plain
     chosen = get_origin(plain) is Literal
     limits = ", ".join(
         f"{sign} {getattr(limit, attribute):g}"
@@ -91,7 +94,7 @@ def _annotation(name: str, field: FieldInfo, text: str, panel: str) -> Any:
     )
     kind = "NAME" if chosen else "" if plain is bool else plain.__name__.upper()
     return Annotated[
-        (str if chosen else plain) | None,
+        (list[repeated] if repeated else str if chosen else plain) | None,  # type: ignore[valid-type]
         typer.Option(
             f"--{'no-' if field.default is True else ''}{name.replace('_', '-')}",
             help=escape(_help(text, field.default)),
@@ -116,6 +119,16 @@ def sentence(text: str) -> str:
     ('Images a step.', 'α of Mixup.')
     """
     return text[:1].upper() + text[1:] if text[:1].isascii() else text
+
+
+def _items(annotation: Any) -> type | None:
+    """``tuple[int, ...]`` → ``int``, within ``Annotated`` or not; None for what is no tuple."""
+    plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if get_origin(plain) is not tuple:
+        return None
+    item = get_args(plain)[0]
+    kind: type = get_args(item)[0] if get_origin(item) is Annotated else item
+    return kind
 
 
 def _without_none(annotation: Any) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from .validation import Configuration
 
@@ -32,6 +33,9 @@ class TrainingConfig(Configuration):
         warmup_epochs: epochs of linear growth from near zero to ``learning_rate``, fewer than ``epochs``;
             None for one epoch, or for none when there is only one to train.
         step_epochs: for ``"step"``, epochs between two decays.
+        step_milestones: for ``"step"``, after how many epochs each decay comes, counted from the start of training, in
+            the place of ``step_epochs`` (G B.1: 60, 120, 150 of 180); increasing, more than the warm-up and fewer than
+            ``epochs``. None for even steps.
         decay_factor: for ``"step"`` the factor of one decay, for ``"exponential"`` the factor of one epoch;
             None for 0.1 and for W's 0.975.
         polynomial_power: for ``"polynomial"``, the exponent (TS Table 8 uses 2).
@@ -62,6 +66,7 @@ class TrainingConfig(Configuration):
     schedule: Literal["cosine", "step", "exponential", "polynomial", "constant"] = "cosine"
     warmup_epochs: int | None = Field(None, ge=0)
     step_epochs: int = Field(10, ge=1)
+    step_milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)] | None = None
     decay_factor: float | None = Field(None, gt=0, le=1)
     polynomial_power: float = Field(2.0, gt=0)
     zero_init_last: bool = True
@@ -80,6 +85,8 @@ class TrainingConfig(Configuration):
             raise ValueError("Give 'weight_decay' or 'scaled_weight_decay' (their product form), not both.")
         if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
             raise ValueError(f"'warmup_epochs' must be less than 'epochs'. Got {self.warmup_epochs} and {self.epochs}.")
+        if (fault := self._fault_of_milestones()) is not None:
+            raise ValueError(fault)
         if self.freeze_backbone and self.augmentation not in (None, "none"):
             raise ValueError(
                 "'freeze_backbone' computes the features of each image once, so no augmentation can change the image. "
@@ -91,6 +98,32 @@ class TrainingConfig(Configuration):
                 f"Got mixup {self.mixup:g}; set it to 0."
             )
         return self
+
+    def _fault_of_milestones(self) -> str | None:
+        given = self.step_milestones
+        if given is None:
+            return None
+        if self.schedule != "step":
+            return (
+                f"'step_milestones' belong to the schedule 'step'. Got the schedule '{self.schedule}'; set it to "
+                "'step' or leave them out."
+            )
+        if any(first >= second for first, second in pairwise(given)):
+            return f"'step_milestones' must increase. Got {list(given)}."
+        if given[0] <= self.effective_warmup_epochs or given[-1] >= self.epochs:
+            return (
+                f"'step_milestones' must lie after the {self.effective_warmup_epochs} epoch(s) of warm-up and before "
+                f"the end at {self.epochs}. Got {list(given)}."
+            )
+        return None
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Recipes without milestones say nothing of them, as before this option existed."""
+        values: dict[str, Any] = serialize(self)
+        if self.step_milestones is None:
+            values.pop("step_milestones", None)
+        return values
 
     @property
     def effective_weight_decay(self) -> float:
@@ -124,6 +157,6 @@ class TrainingConfig(Configuration):
             "weight_decay": self.effective_weight_decay,
             "warmup_epochs": self.effective_warmup_epochs,
             "decay_factor": self.effective_decay_factor if self.schedule in ("step", "exponential") else None,
-            "step_epochs": self.step_epochs if self.schedule == "step" else None,
+            "step_epochs": self.step_epochs if self.schedule == "step" and self.step_milestones is None else None,
             "polynomial_power": self.polynomial_power if self.schedule == "polynomial" else None,
         }

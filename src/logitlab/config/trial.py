@@ -18,8 +18,8 @@ class DataConfig(Configuration):
     """Which images, and how they are split.
 
     Attributes:
-        name: a known name (``"digits"``), a folder, or ``"npz:FILE"``. A path is not part of the identity
-            of a trial: the fingerprint is.
+        name: a known name (``"digits"``), a folder, or ``"npz:FILE"``, with ``":classes=0-6"`` behind it for some
+            classes alone. A path is not part of the identity of a trial: the fingerprint is.
         image_size: side to which images are resized, in pixels; None keeps their size.
         train_limit: at most this many training images (a class-balanced choice by ``split_seed``); None
             for all.

@@ -5,7 +5,7 @@ from .corruptions import CORRUPTIONS, CorruptedImages, available_corruptions, co
 from .dataset import DataSet
 from .decoding import ImageFiles
 from .images import Images, MemoryImages
-from .loading import content_decides, list_data_sets, load_data
+from .loading import content_decides, list_data_sets, load_data, load_test_data
 from .ood import OodSet, list_ood_sets, load_ood
 from .pixels import pixel_statistics
 from .registry import data_set_module, register_data_set
@@ -33,6 +33,7 @@ __all__ = [
     "list_ood_sets",
     "load_data",
     "load_ood",
+    "load_test_data",
     "pixel_statistics",
     "prepare_batch",
     "register_data_set",

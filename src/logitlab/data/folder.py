@@ -38,7 +38,12 @@ class _Files:
 
 
 def load_folder(
-    path: Path, image_size: int | None = None, *, memory_limit: int = MEMORY_LIMIT, workers: int | None = None
+    path: Path,
+    image_size: int | None = None,
+    *,
+    memory_limit: int = MEMORY_LIMIT,
+    workers: int | None = None,
+    whole: bool = False,
 ) -> DataSet:
     """Load a folder with a sub-folder a class, or with ``train/`` and ``val/`` or ``test/`` above them.
 
@@ -56,13 +61,15 @@ def load_folder(
         image_size: side to which images are resized; None keeps their size.
         memory_limit: largest set, in decoded bytes, that is held in memory.
         workers: processes that decode a set that is streamed; None takes one a core, at most 4.
+        whole: without ``train/`` nothing is split off: all images are the test part, and stand for the training part
+            as well. For sets that are there to be measured alone.
 
     Raises:
         DataError: naming the file or the class: an image that cannot be read, a class without images, sizes
             that differ or are not square (without ``image_size``), fewer than two classes, parts with
             different classes.
     """
-    class_names, parts = _find_parts(path)
+    class_names, parts = _find_parts(path, whole=whole)
     paths = [file for files in parts.values() for file in files.paths]
     headers = map_in_threads(read_header, paths)
     side = image_size or _common_side(paths, headers)
@@ -78,24 +85,31 @@ def load_folder(
             return MemoryImages(decode_all(source, channels, side), files.labels)
         return StreamedImages(source, files.labels, workers)
 
+    found = {part: images(files) for part, files in parts.items()}
     return DataSet(
         name=printable(path.resolve().name),
-        train=images(parts["train"]),
-        test=images(parts["test"]),
+        train=found.get("train", found["test"]),
+        test=found["test"],
         class_names=tuple(map(printable, class_names)),
         fingerprint=fingerprint_files(path, {part: files.paths for part, files in parts.items()}, whole=in_memory),
         channels=channels,
         image_size=side,
         augmentation="crop",
-        validation=images(parts["validation"]) if "validation" in parts else None,
+        validation=found.get("validation"),
     )
 
 
-def _find_parts(path: Path) -> tuple[tuple[str, ...], dict[str, _Files]]:
+def _has_train(path: Path) -> bool:
+    return (path / "train").is_dir() and bool(_sub_folders(path / "train"))
+
+
+def _find_parts(path: Path, *, whole: bool = False) -> tuple[tuple[str, ...], dict[str, _Files]]:
     """Find the classes and the files of each part."""
-    if not (path / "train").is_dir() or not _sub_folders(path / "train"):
+    if not _has_train(path):
         class_names = _class_names(path)
         files = _list_files(path, class_names)
+        if whole:
+            return class_names, {"test": files}
         kept, held_out = split_off_test(files.labels, class_names)
         return class_names, {"train": files.select(kept), "test": files.select(held_out)}
     folders = {"train": path / "train"}

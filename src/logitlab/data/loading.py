@@ -13,12 +13,20 @@ from .digits import load_digits
 from .faults import unreadable
 from .folder import load_folder
 from .idx import load_idx
+from .letters import MissingError, load_notmnist, load_omniglot
 from .npz import load_npz
 from .registry import DATA_SETS, load_registered
+from .subsets import CLASSES, base_name, read_classes, select_classes, unknown_option
 
-_OWN = ("cifar10", "digits", "fashion-mnist", "mnist")
+_OWN = ("cifar10", "digits", "dtd", "fashion-mnist", "gtsrb", "mnist", "notmnist", "omniglot")
 _CHOICES = f"Give {', '.join(_OWN)}, a torchvision set such as svhn, a folder with a sub-folder a class, or npz:FILE"
-_CIFAR10_SUBSET = Path("cifar10", "cifar10_subset_2000x400.npz")
+# Archives that stand for sets of torchvision where they are there, with the augmentation of these.
+_ARCHIVES = {
+    "cifar10": (Path("cifar10", "cifar10_subset_2000x400.npz"), "crop_flip"),
+    "dtd": (Path("dtd10", "dtd10_32.npz"), "crop_flip"),
+    "gtsrb": (Path("gtsrb", "gtsrb32_40x15.npz"), "crop"),
+}
+_LETTERS = {"notmnist": load_notmnist, "omniglot": load_omniglot}
 
 
 def list_data_sets() -> list[str]:
@@ -37,11 +45,11 @@ def content_decides(name: str) -> bool:
 
     That of torchvision's sets is of the resized images, and that of a folder of what is read of its files.
 
-    >>> content_decides("digits"), content_decides("svhn")
-    (True, False)
+    >>> content_decides("digits"), content_decides("svhn"), content_decides("digits:classes=0-4")
+    (True, False, True)
     """
-    known = name.lower()
-    return known.startswith("npz:") or known in ("digits", "mnist", "fashion-mnist", "fashionmnist")
+    known = base_name(name).lower()
+    return known.startswith("npz:") or known in ("digits", "mnist", "fashion-mnist", "fashionmnist", *_LETTERS)
 
 
 def load_data(name: str, *, image_size: int | None = None, root: str | Path | None = None) -> DataSet:
@@ -54,13 +62,22 @@ def load_data(name: str, *, image_size: int | None = None, root: str | Path | No
             - ``"fashion-mnist"``, ``"mnist"``: IDX files in ``root``;
             - ``"cifar10"``: ``root/cifar10/cifar10_subset_2000x400.npz`` if it is there, otherwise
               torchvision's;
+            - ``"gtsrb"``: ``root/gtsrb/gtsrb32_40x15.npz`` if it is there, otherwise torchvision's;
+            - ``"dtd"``: ``root/dtd10/dtd10_32.npz`` (ten of its classes) if it is there, otherwise torchvision's;
+            - ``"notmnist"``: the letters A to J of ``root/notmnist_test``, a fifth of each class the test part;
+            - ``"omniglot"``: the 964 characters of the background alphabets of ``root/omniglot/omniglot_28.npz``,
+              those of the drawers 16 to 20 the test part;
             - one that was registered by :func:`~logitlab.data.register_data_set`;
             - a classification set of torchvision by its class's name in any case, such as ``"svhn"``;
             - ``"npz:FILE"``: see `logitlab.data.npz.load_npz`;
             - a folder: see `logitlab.data.folder.load_folder`.
 
             ``digits``, ``mnist`` and ``fashion-mnist`` win over folders of these names; write ``./digits`` for the
-            folder. A name of torchvision wins where its files are found, otherwise the folder does.
+            folder. Any other name wins where its files are found, otherwise the folder does.
+
+            ``:classes=`` behind any of these takes some classes alone, in every part and numbered anew from 0 in the
+            order given: ``"fashion-mnist:classes=0-6"``, ``"npz:FILE:classes=0-4+7+9"``. The last ``:classes=`` of a
+            name counts. Such a set has a name and a fingerprint of its own.
         image_size: side to which images are resized, in pixels; None keeps their size.
         root: the folder that holds data sets; None takes $LOGITLAB_DATA, or ``data`` if that is not set.
 
@@ -78,10 +95,39 @@ def load_data(name: str, *, image_size: int | None = None, root: str | Path | No
         # As a path it would be the current folder.
         raise DataError(f"The name of the data set is empty. {_CHOICES}, or '.' for the current folder.")
     base = _path(os.environ.get("LOGITLAB_DATA") or "data" if root is None else root)
+    classes, whole = read_classes(name), base_name(name)
+    if not whole:
+        raise DataError(f"No name stands before '{CLASSES}' in '{name}'. {_CHOICES}.")
     try:
-        return _load(name, base, image_size)
+        data = _load(whole, base, image_size)
     except OSError as fault:
         raise unreadable(fault.filename or name, fault) from fault
+    return data if classes is None else select_classes(data, classes)
+
+
+def load_test_data(name: str, *, image_size: int | None = None, root: str | Path | None = None) -> DataSet:
+    """Load a data set to be measured on its ``test`` part, and never trained on.
+
+    As :func:`load_data`, but for a folder of class folders without ``train/``, as ImageNet-A is published: no fifth of
+    it is split off, all its images are the test part. So a class may have a single image.
+
+    Args:
+        name: as for :func:`load_data`.
+        image_size: likewise.
+        root: likewise.
+
+    Raises:
+        DataError: likewise.
+    """
+    folder = _path(base_name(name)) if base_name(name) else None
+    if folder is None or base_name(name).lower() in list_data_sets() or not folder.is_dir():
+        return load_data(name, image_size=image_size, root=root)
+    classes = read_classes(name)
+    try:
+        data = load_folder(folder, image_size, whole=True)
+    except OSError as fault:
+        raise unreadable(fault.filename or name, fault) from fault
+    return data if classes is None else select_classes(data, classes)
 
 
 def _load(name: str, base: Path, image_size: int | None) -> DataSet:
@@ -90,18 +136,29 @@ def _load(name: str, base: Path, image_size: int | None) -> DataSet:
         file = name[len("npz:") :]
         if not file:
             raise DataError("No file follows 'npz:'. Give npz:FILE with the path of a .npz file.")
-        return load_npz(_path(file), image_size=image_size)
+        path = _path(file)
+        if not path.is_file() and (fault := unknown_option(name)):
+            raise fault
+        return load_npz(path, image_size=image_size)
     if known == "digits":
         return load_digits(image_size)
     if known in ("mnist", "fashion-mnist", "fashionmnist"):
         return load_idx("mnist" if known == "mnist" else "fashion-mnist", base, image_size)
     if known in DATA_SETS:
         return load_registered(known, base, image_size)
-    if known == "cifar10" and (base / _CIFAR10_SUBSET).is_file():
-        return load_npz(base / _CIFAR10_SUBSET, name=known, image_size=image_size, augmentation="crop_flip")
+    folder = _path(name)
+    if known in _LETTERS:
+        try:
+            return _LETTERS[known](base, image_size)
+        except MissingError:
+            if not folder.is_dir():
+                raise
+    if known in _ARCHIVES:
+        archive, augmentation = _ARCHIVES[known]
+        if (base / archive).is_file():
+            return load_npz(base / archive, name=known, image_size=image_size, augmentation=augmentation)
     from .torchvision_sets import list_torchvision_sets, load_torchvision
 
-    folder = _path(name)
     if known in list_torchvision_sets():
         try:
             return load_torchvision(known, base, image_size)
@@ -123,6 +180,8 @@ def _path(name: str | Path) -> Path:
 
 def _unknown(name: str, folder: Path) -> DataError:
     """Say what is wrong with a name that is neither a known one nor a folder."""
+    if (fault := unknown_option(name)) is not None:
+        return fault
     if folder.suffix.lower() == ".npz":
         return DataError(f"To load the file '{name}' write npz:{name}.")
     if folder.is_file():

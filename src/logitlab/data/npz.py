@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def load_npz(
         DataError: the file or a key is missing, an array has another type or shape, or a label is out of
             range.
     """
-    arrays, members = _read(path)
+    arrays, members = read_archive(path, _KNOWN)
     name = name or path.stem
     names = arrays.get("class_names")
     class_names = None if names is None else tuple(str(value) for value in names.flatten().tolist())
@@ -54,7 +55,7 @@ def load_npz(
         if missing:
             raise DataError(
                 f"'{path}' lacks {', '.join(map(repr, missing))}; expected {', '.join(_KEYS)}, or x and y. "
-                f"Found: {_list(members)}."
+                f"Found: {list_members(members)}."
             )
         train = _part(path, arrays, "x_train", "y_train")
         test = _part(path, arrays, "x_test", "y_test")
@@ -63,8 +64,12 @@ def load_npz(
     )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Read the members that we know, and the names of all: an archive may hold others, of any size."""
+def read_archive(path: Path, known: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+    """Read the members that are known, and the names of all: an archive may hold others, of any size.
+
+    Raises:
+        DataError: the file is missing or damaged, or holds what only pickle reads.
+    """
     import numpy
 
     if not path.is_file():
@@ -74,7 +79,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
             archive = numpy.load(stream, allow_pickle=False)
             # A bare array has no members: every key is then missing.
             members = archive.files if isinstance(archive, numpy.lib.npyio.NpzFile) else []
-            return {key: archive[key] for key in members if key in _KNOWN}, members
+            return {key: archive[key] for key in members if key in known}, members
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as fault:
         if isinstance(fault, OSError) and fault.strerror:
             raise unreadable(path, fault) from fault
@@ -83,7 +88,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
         ) from fault
 
 
-def _list(members: list[str]) -> str:
+def list_members(members: list[str]) -> str:
     """Write the names of an archive's members."""
     if not members:
         return "no keys"

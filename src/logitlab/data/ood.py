@@ -23,8 +23,10 @@ from .faults import check_memory, unreadable
 from .folder import fingerprint_files
 from .idx import read_idx
 from .images import MEMORY_LIMIT, Images, MemoryImages
+from .letters import NOTMNIST_IMAGES, find_notmnist
 from .loading import list_data_sets, load_data
 from .streaming import StreamedImages
+from .subsets import base_name, unknown_option
 
 #: Images of a built-in set; fewer where so many would not fit in memory.
 GENERATED_IMAGES: Final = 1000
@@ -32,8 +34,7 @@ GENERATED_IMAGES: Final = 1000
 _SMALLEST_PATCH, _LARGEST_PATCH = 32, 96
 _SEED: Final = 0
 _DTD_SUBSET = Path("dtd10", "dtd10_32.npz")
-_NOTMNIST_FOLDERS = ("notmnist_test", "notmnist", "notMNIST")
-_NOTMNIST_FILE = "t10k-images-idx3-ubyte"
+_WITHOUT_CLASSES = ("noise", "patches")
 _CHOICES = (
     "Give noise, patches, notmnist, dtd, a data set such as mnist, a folder of images (with class folders or without), "
     "or npz:FILE"
@@ -75,7 +76,8 @@ def load_ood(name: str, *, channels: int, image_size: int, root: str | Path | No
               photographs, always the same;
             - ``"notmnist"``: ``root/notmnist_test/t10k-images-idx3-ubyte.gz`` (letters A to J);
             - ``"dtd"``: ``root/dtd10/dtd10_32.npz`` if it is there, otherwise torchvision's (textures);
-            - whatever `logitlab.data.load_data` takes: the test part of it;
+            - whatever `logitlab.data.load_data` takes: the test part of it; with ``:classes=0-4`` behind its name
+              the test images of these classes;
             - a folder of images without class folders: all of them.
 
             Names win over folders; write ``./noise`` for the folder.
@@ -96,9 +98,11 @@ def load_ood(name: str, *, channels: int, image_size: int, root: str | Path | No
         if own is not None:
             return own(channels, image_size, base)
         folder = Path(name) if name else None
-        if folder is not None and folder.is_dir() and name.lower() not in list_data_sets() and _is_flat(folder):
+        base_of = base_name(name)
+        is_listed = base_of.lower() in list_data_sets()
+        if folder is not None and folder.is_dir() and not is_listed and _is_flat(folder):
             return _load_flat(folder, channels, image_size)
-        if name.lower() not in list_data_sets() and _is_unknown(name):
+        if not is_listed and _is_unknown(base_of):
             raise _unknown(name)
         data = load_data(name, image_size=image_size, root=root)
     except DataError as fault:
@@ -168,15 +172,7 @@ def _patches(channels: int, image_size: int, root: Path) -> OodSet:
 
 def _notmnist(channels: int, image_size: int, root: Path) -> OodSet:
     """The letters of notMNIST's test part, in MNIST's format."""
-    folders = [root / name for name in _NOTMNIST_FOLDERS]
-    files = [folder / f"{_NOTMNIST_FILE}{suffix}" for folder in folders for suffix in ("", ".gz")]
-    path = next((file for file in files if file.is_file()), None)
-    if path is None:
-        raise DataError(
-            f"Cannot find '{_NOTMNIST_FILE}.gz' in {' or '.join(repr(str(folder)) for folder in folders)}. "
-            "Name the folder that holds data sets by --data-root or LOGITLAB_DATA."
-        )
-    pixels = read_idx(path, dimensions=3).unsqueeze(1)
+    pixels = read_idx(find_notmnist(root, NOTMNIST_IMAGES), dimensions=3).unsqueeze(1)
     check_memory("notmnist", channels, image_size, MEMORY_LIMIT)
     fingerprint = hashlib.sha256(pixels.numpy().data).hexdigest()
     images: Images
@@ -256,6 +252,10 @@ def _is_unknown(name: str) -> bool:
 
 
 def _unknown(name: str) -> DataError:
-    suggestion = nearest_name(name, list_ood_sets())
+    if base_name(name).lower() in _WITHOUT_CLASSES:
+        return DataError(f"the images of '{base_name(name)}' have no classes. Take the whole set.")
+    if fault := unknown_option(base_name(name)):
+        return fault
+    suggestion = nearest_name(base_name(name), list_ood_sets())
     question = f" Did you mean '{suggestion}'?" if suggestion else ""
     return DataError(f"it is not known.{question} {_CHOICES}.")

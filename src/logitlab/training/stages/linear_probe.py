@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from logitlab.analysis import linear_probe as probe
+from logitlab.evaluation.pass_cache import Pass
 from logitlab.models.checkpoint import read_description
 from logitlab.records.stages import CONVENTION
 from logitlab.records.study import StageSource
@@ -12,6 +13,9 @@ from logitlab.records.study import StageSource
 from .context import StageContext
 from .options import LinearProbeOptions
 from .validated import planned_sets, validated
+
+#: What the trial's own classes, learned anew, are called among the sets.
+HELD_OUT: Final = "held_out"
 
 
 def linear_probe(context: StageContext, source: StageSource) -> dict[str, Any]:
@@ -22,7 +26,8 @@ def linear_probe(context: StageContext, source: StageSource) -> dict[str, Any]:
 
     Returns:
         set → ``accuracy``, ``strength`` (the λ chosen), ``validation_accuracy`` (with it), counts of images and the
-        convention; and ``mean``: the mean accuracy over the sets.
+        convention; ``held_out``, where it is asked for: the same for the trial's own classes, learned anew; and
+        ``mean``: the mean accuracy over the sets, without ``held_out``.
     """
     options = validated(LinearProbeOptions, source)
     sets = planned_sets(context, source, options.data, read_description(context.folder).image_size)
@@ -31,33 +36,48 @@ def linear_probe(context: StageContext, source: StageSource) -> dict[str, Any]:
     for name, data in zip(options.data, sets):
         _, train = subject.other(name, "train", options.train_limit)
         _, test = subject.other(name, "test", options.limit)
-        held: dict[str, Any] = {}
+        held = None
         if data.validation is not None and options.variant == "kornblith":
-            _, validation = subject.other(name, "validation", options.limit)
-            held = {"x_validation": validation["features"], "y_validation": validation["labels"]}
-        result = probe(
-            train["features"],
-            train["labels"],
-            test["features"],
-            test["labels"],
-            **held,
-            variant=options.variant,
-            seed=context.seed,
-            device=context.device,
-            tolerance=options.tolerance,
-            max_iterations=options.max_iterations,
-            split=f"test of {data.name}",
-        )
-        context.notes.extend(f"{data.name}: {sentence}" for sentence in result.warnings)
-        found[data.name] = {
-            "accuracy": result.value,
-            "strength": result.strength,
-            "validation_accuracy": _chosen(result),
-            "train_images": train.rows,
-            "test_images": test.rows,
-            CONVENTION: result.convention,
-        }
-    return {**found, "mean": {"accuracy": sum(each["accuracy"] for each in found.values()) / len(found)}}
+            _, held = subject.other(name, "validation", options.limit)
+        found[data.name] = _probe(context, options, data.name, train, test, held)
+    mean = sum(each["accuracy"] for each in found.values()) / len(found)
+    if options.held_out:
+        # A limit is one of both parts here.
+        train = context.subject("validation", options.train_limit).measured
+        test = context.subject("test", options.limit).measured
+        found[HELD_OUT] = _probe(context, options, context.trial.data.name, train, test, None)
+    return {**found, "mean": {"accuracy": mean}}
+
+
+def _probe(
+    context: StageContext, options: LinearProbeOptions, name: str, train: Pass, test: Pass, held: Pass | None
+) -> dict[str, Any]:
+    """Fit to the rows of one pass and measure on those of another; λ is chosen on a third where there is one."""
+    chosen_on: dict[str, Any] = {}
+    if held is not None:
+        chosen_on = {"x_validation": held["features"], "y_validation": held["labels"]}
+    result = probe(
+        train["features"],
+        train["labels"],
+        test["features"],
+        test["labels"],
+        **chosen_on,
+        variant=options.variant,
+        seed=context.seed,
+        device=context.device,
+        tolerance=options.tolerance,
+        max_iterations=options.max_iterations,
+        split=f"test of {name}",
+    )
+    context.notes.extend(f"{name}: {sentence}" for sentence in result.warnings)
+    return {
+        "accuracy": result.value,
+        "strength": result.strength,
+        "validation_accuracy": _chosen(result),
+        "train_images": train.rows,
+        "test_images": test.rows,
+        CONVENTION: result.convention,
+    }
 
 
 def _chosen(result: Any) -> float | None:

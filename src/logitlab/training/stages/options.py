@@ -38,6 +38,8 @@ class LinearProbeOptions(Configuration):
 
     Attributes:
         data: data sets, as ``load_data`` takes them, resized to the size and channels of the model.
+        held_out: learn the classifier of the trial's own images anew as well, from those training images that its
+            training held out, and measure it on its test images (W: IN(50k)).
         train_limit: at most this many of their training images; None for all, as in W.
         limit: at most this many of their test images, and of validation images where they bring their own.
         variant: ``"kornblith"`` (W: L2 path of 45 strengths, chosen on a hold-out) or ``"kobayashi"`` (T: one).
@@ -47,6 +49,7 @@ class LinearProbeOptions(Configuration):
     """
 
     data: Names
+    held_out: bool = False
     train_limit: Limit | None = None
     limit: Limit | None = None
     variant: Literal["kornblith", "kobayashi"] = "kornblith"
@@ -106,10 +109,35 @@ class AnalyseOptions(Configuration):
     limit: Limit | None = None
 
 
+class ShiftOptions(Configuration):
+    """Options of ``shift``: accuracy on other test images of the trained classes (W Table 2).
+
+    Attributes:
+        data: data sets, as ``load_test_data`` takes them, resized to the size and channels of the model; their classes
+            are those of the trained model, or some of them, by name.
+        limit: at most this many of their test images.
+    """
+
+    data: Names
+    limit: Limit | None = None
+
+
+class TimingOptions(Configuration):
+    """Options of ``timing``: milliseconds of a training step and of the choice of κ (TS Table 11).
+
+    Attributes:
+        repeats: how often each is timed; the median counts.
+    """
+
+    repeats: int = Field(20, ge=1)
+
+
 OPTIONS: Final[dict[str, type[Configuration]]] = {
     "linear_probe": LinearProbeOptions,
     "fine_tune": FineTuneOptions,
     "analyse": AnalyseOptions,
+    "shift": ShiftOptions,
+    "timing": TimingOptions,
 }
 
 

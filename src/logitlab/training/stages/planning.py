@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -12,12 +12,13 @@ from logitlab.config.names import unknown_name
 from logitlab.config.specification import parse_specification
 from logitlab.config.study import StageConfig
 from logitlab.config.training import TrainingConfig
-from logitlab.config.trial import canonical_json
+from logitlab.config.trial import DataConfig, canonical_json
 from logitlab.config.validation import Configuration, validate
 from logitlab.records.analysis import BETWEEN_NAMES, MEASURE_NAMES
 from logitlab.records.study import StageSource
 
-from .options import OPTIONS, AnalyseOptions, FineTuneOptions, LinearProbeOptions, whole_recipe
+from .classes import check_classes
+from .options import OPTIONS, AnalyseOptions, FineTuneOptions, LinearProbeOptions, ShiftOptions, whole_recipe
 from .registry import STAGES, list_stages, option_form
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 #: Raised with every change of LogitLab that gives the same stage another result.
 STAGE_REVISION: Final = 1
 
-_WITH_DATA: Final = (LinearProbeOptions, FineTuneOptions)
+_WITH_DATA: Final = (LinearProbeOptions, FineTuneOptions, ShiftOptions)
+
+# Options that came later, at the value that does what was done before.
+_NEWER: Final = (("held_out", False),)
 
 # D, and C where no data set says it, of the head that is built to see that it can be.
 _FEATURES, _CLASSES = 64, 10
@@ -44,6 +48,7 @@ def plan_stage(
     *,
     image_size: int | None = None,
     data_root: str | None = None,
+    trained: Sequence[DataConfig] = (),
     faults: FaultList,
 ) -> StageSource | None:
     """Check a stage of a study: its name, its options, the data sets that it looks at.
@@ -56,13 +61,14 @@ def plan_stage(
         image_size: side of the images of the study's models, in pixels; other data sets are loaded at it. None for
             the size that they have.
         data_root: the folder that holds data sets.
+        trained: what the study's models are trained on, for stages whose data must have the same classes.
         faults: gains a sentence for each fault.
 
     Returns:
         the stage; None where there were faults.
     """
     try:
-        return _plan(config, image_size, data_root)
+        return _plan(config, image_size, data_root, trained)
     except ConfigurationError as fault:
         faults.add(*fault.faults)
     except LogitLabError as fault:
@@ -70,8 +76,10 @@ def plan_stage(
     return None
 
 
-def _plan(config: StageConfig, image_size: int | None, data_root: str | None) -> StageSource:
-    from logitlab.data import data_set_module, split_data
+def _plan(
+    config: StageConfig, image_size: int | None, data_root: str | None, trained: Sequence[DataConfig]
+) -> StageSource:
+    from logitlab.data import data_set_module, load_data, load_test_data, split_data
 
     where = f"stages.{config.name}"
     if config.name == "ood":
@@ -93,7 +101,13 @@ def _plan(config: StageConfig, image_size: int | None, data_root: str | None) ->
     # Names are looked up even where an option is wrong, so that all is said at once.
     sets: list[DataSet] = []
     with _noted(faults, f"The stage '{config.name}' cannot be run: "):
-        sets = _load_sets(_words(given.get("data")) if form in _WITH_DATA else (), image_size, data_root)
+        names = _words(given.get("data")) if form in _WITH_DATA else ()
+        sets = _load_sets(names, image_size, data_root, load_test_data if form is ShiftOptions else load_data)
+    if form is ShiftOptions:
+        for source in trained:
+            with _noted(faults, f"The stage '{config.name}' cannot be run: "):
+                known = load_data(source.name, image_size=source.image_size, root=data_root).class_names
+                check_classes(sets, known)
     if isinstance(chosen, FineTuneOptions):
         for data in sets:
             with _noted(faults, f"The stage '{config.name}' cannot be run: {data.name}: "):
@@ -129,7 +143,10 @@ def stage_identity(
     essence = {
         "name": name,
         "revision": STAGE_REVISION,
-        "options": {key: value for key, value in options.items() if not (sets and key == "data")},
+        # Results of before an option existed stay what they were.
+        "options": {
+            key: value for key, value in options.items() if not (sets and key == "data") and (key, value) not in _NEWER
+        },
         "data": [[each.name, each.fingerprint] for each in sets],
         "code": dict(code),
     }
@@ -231,21 +248,21 @@ def _head(text: Any, sets: Sequence[DataSet]) -> tuple[dict[str, str | None], li
     return ({} if source is None else {head.name: source}), [] if module is None else module.split(",")
 
 
-def _load_sets(names: Sequence[str], image_size: int | None, data_root: str | None) -> list[DataSet]:
+def _load_sets(
+    names: Sequence[str], image_size: int | None, data_root: str | None, load: Callable[..., DataSet]
+) -> list[DataSet]:
     """Load every data set once, to see that it loads and what it is."""
-    from logitlab.data import load_data
-
     faults: list[str] = []
     found = []
     for name in names:
         with _noted(faults):
-            found.append(load_data(name, image_size=image_size, root=data_root))
+            found.append(load(name, image_size=image_size, root=data_root))
     titles = [each.name for each in found]
     for title in dict.fromkeys(titles):
         if titles.count(title) > 1:
             faults.append(f"Two of its data sets are called '{title}'. Name each set once, or rename a file or folder.")
-        if title == "mean":
-            faults.append("A data set is called 'mean', as the mean over all sets is. Rename it.")
+        if title in ("mean", "held_out"):
+            faults.append(f"A data set is called '{title}', as a result of the stage is. Rename it.")
     if faults:
         raise ConfigurationError(faults)
     return found

@@ -18,7 +18,7 @@ StageFunction = Callable[..., Mapping[str, Any]]
 AnyStage = TypeVar("AnyStage", bound=Callable[..., Any])
 
 #: Stages of LogitLab itself; ``"ood"`` has a mechanism of its own, see ``logitlab.training.ood``.
-BUILT_IN: Final = ("analyse", "fine_tune", "linear_probe", "ood")
+BUILT_IN: Final = ("analyse", "fine_tune", "linear_probe", "ood", "shift", "timing")
 
 
 def _fault(name: str, made: Any) -> str | None:

@@ -35,6 +35,8 @@ from .fine_tune import fine_tune
 from .linear_probe import linear_probe
 from .planning import source_identity
 from .registry import STAGES, option_form
+from .shift import shift
+from .timing import timing
 
 _PASSES: Final = "passes"
 
@@ -42,6 +44,8 @@ _BUILT_IN: Final[dict[str, Callable[[StageContext, StageSource], Mapping[str, An
     "linear_probe": linear_probe,
     "fine_tune": fine_tune,
     "analyse": analyse,
+    "shift": shift,
+    "timing": timing,
 }
 
 
@@ -57,7 +61,7 @@ def run_stages(
 
     Each leaves ``stages/<identity>.json`` in the folder of the trial, whole or not at all; one that is there, whole,
     does not run. Its random numbers hang on the seed of the trial and on the stage alone: on a CPU with one thread its
-    result is the same bit for bit each time.
+    result is the same bit for bit each time, but for ``timing``, which measures the machine.
 
     Args:
         trial: whose record is there.

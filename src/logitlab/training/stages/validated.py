@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from logitlab.config.errors import DataError
@@ -21,8 +22,16 @@ def validated(form: type[Form], source: StageSource) -> Form:
     return validate(form, source.options, f"stages.{source.name}")
 
 
-def planned_sets(context: StageContext, source: StageSource, names: tuple[str, ...], side: int) -> list[DataSet]:
+def planned_sets(
+    context: StageContext,
+    source: StageSource,
+    names: tuple[str, ...],
+    side: int,
+    load: Callable[[str, int, str | None], DataSet] = shared_data,
+) -> list[DataSet]:
     """Load the data sets of a stage at the size of its model.
+
+    ``load`` takes a name, a side and the folder that holds data sets.
 
     That they are those that the stage was planned for is checked where a fingerprint is that of the images as they are
     stored; folders and sets of torchvision may have another one at another size.
@@ -30,7 +39,7 @@ def planned_sets(context: StageContext, source: StageSource, names: tuple[str, .
     Raises:
         DataError: a set cannot be read, or has changed since.
     """
-    sets = [shared_data(name, side, context.data_root) for name in names]
+    sets = [load(name, side, context.data_root) for name in names]
     if all(map(content_decides, names)) and source_identity(source, sets) != source.identity:
         raise DataError(
             f"The images of {', '.join(repr(name) for name in names)}, or the code of its head, are not those that the "
