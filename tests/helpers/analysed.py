@@ -190,6 +190,17 @@ def one_model(
             "labels": labels.tolist(),
             "trustworthiness": 0.97,
         },
+        "plane": {
+            "value": 0.6,
+            "points": (spokes(classes)[labels] * draw.gamma(4, 2, size=(points, 1)) + draw.normal(size=(points, 2)) / 2)
+            .round(3)
+            .tolist(),
+            "labels": labels.tolist(),
+            "weight": spokes(classes).tolist(),
+            "centers": 1,
+        },
+        "loss_by_cosine": loss_by_cosine(kappa, classes),
+        "sparse_softmax": sparse_softmax(classes),
         "probe": {
             "value": 0.8 + 0.1 * share,
             "strengths": numpy.logspace(-6, 5, 45).tolist(),
@@ -199,6 +210,53 @@ def one_model(
             "value": 0.4 + 0.02 * place,
             "by_corruption": {name: 0.3 + 0.05 * number for number, name in enumerate(CORRUPTIONS)},
         },
+    }
+
+
+def spokes(classes: int) -> numpy.ndarray:
+    """Return a direction a class, evenly around the origin."""
+    angles = 2 * numpy.pi * numpy.arange(classes) / max(1, classes)
+    return numpy.stack([numpy.cos(angles), numpy.sin(angles)], axis=1)
+
+
+def loss_by_cosine(kappa: float, classes: int) -> dict[str, Any]:
+    """Return T's curve, and losses a little above it at the bins from 0 on."""
+    edges, grid = numpy.linspace(-1, 1, 21), numpy.linspace(-1, 1, 161)
+    centres = (edges[1:] + edges[:-1]) / 2
+
+    def curve(z: numpy.ndarray) -> numpy.ndarray:
+        return numpy.logaddexp(0, numpy.log(max(1, classes - 1)) - kappa * z)
+
+    counts = [0] * 10 + [10 * (place + 1) ** 2 for place in range(10)]
+    expected = curve(centres)
+    return {
+        "value": 0.2,
+        "simplified": 0.15,
+        "kappa": kappa,
+        "num_classes": classes,
+        "edges": edges.tolist(),
+        "counts": counts,
+        "loss": [None if not count else 1.1 * value for count, value in zip(counts, expected.tolist())],
+        "expected": expected.tolist(),
+        "grid": grid.tolist(),
+        "curve": curve(grid).tolist(),
+    }
+
+
+def sparse_softmax(classes: int) -> dict[str, Any]:
+    """Return small cosines, two of them larger than the rest, and their softmax at κ* = 102."""
+    cosines = 0.02 * numpy.cos(numpy.arange(classes))
+    cosines[:2] = 0.12, 0.11
+    weights = numpy.exp(102 * cosines)
+    return {
+        "value": 102.0,
+        "index": 7,
+        "label": 1,
+        "cosines": cosines.tolist(),
+        "probabilities": (weights / weights.sum()).tolist(),
+        "winners": [0, 1],
+        "remainder": 0.1,
+        "model_kappa": 61.5,
     }
 
 

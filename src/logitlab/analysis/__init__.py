@@ -17,6 +17,7 @@ from .feature_scores import feature_norm, kappa_star, projection_residual
 from .hardness import AngularVisualHardness, angular_visual_hardness
 from .hull import HullProjection, hull_projection
 from .linear_probe import LinearProbe, linear_probe
+from .loss_by_cosine import LossByCosine, loss_by_cosine, simplified_loss
 from .mahalanobis import MahalanobisFit, fit_mahalanobis
 from .measurement import Measurement, UndefinedError
 from .ood import ood_ap
@@ -34,6 +35,7 @@ from .scores import (
     negative_entropy,
 )
 from .separation import Distance, class_separation, separation_by_layer
+from .sparse_softmax import SparseSoftmax, sparse_kappa, sparse_softmax
 from .sparsity import SparsityCounter, activation_sparsity
 from .spectra import Spectrum, class_centroids, singular_values
 from .temperature_fit import TemperatureFit, fit_temperature
@@ -55,6 +57,7 @@ __all__ = [
     "HullProjection",
     "LinearProbe",
     "Linkage",
+    "LossByCosine",
     "MahalanobisFit",
     "Measurement",
     "MixedEnsembles",
@@ -64,6 +67,7 @@ __all__ = [
     "Reliability",
     "RiskCoverage",
     "Rule",
+    "SparseSoftmax",
     "SparsityCounter",
     "Spectrum",
     "TemperatureFit",
@@ -98,6 +102,7 @@ __all__ = [
     "linear_cka",
     "linear_probe",
     "log_probabilities",
+    "loss_by_cosine",
     "max_logit",
     "max_probability",
     "max_scaled_logit",
@@ -116,8 +121,11 @@ __all__ = [
     "reliability",
     "risk_coverage",
     "separation_by_layer",
+    "simplified_loss",
     "singular_values",
     "span_angle",
+    "sparse_kappa",
+    "sparse_softmax",
     "temperature_scaling",
     "verification",
 ]

@@ -30,7 +30,8 @@ def analyze(
         list[str] | None,
         typer.Option(
             help="all, basic (a number a model, quick), or a measure: accuracy, separation, cka, hull, tsne, "
-            "corruption (75 passes: never by all) and so on. Repeatable. " + escape("[default: all]"),
+            "plane (features of two dimensions), corruption (75 passes: never by all) and so on. Repeatable. "
+            + escape("[default: all]"),
             metavar="NAME",
             show_default=False,
         ),

@@ -71,6 +71,7 @@ class Subject:
         config: of its trial; empty where no record lies beside it.
         identity: of its trial, or None.
         around: what all subjects share.
+        group: the models that differ in their seed alone; empty for those of one head and backbone.
         control_seed: of the weights that the control starts with.
         mahalanobis_fault: why there are no Mahalanobis distances, if so.
         kept_scores: folder of a pass → confidence scores, computed once.
@@ -82,6 +83,7 @@ class Subject:
     config: Mapping[str, Any]
     identity: str | None
     around: Surroundings
+    group: str = ""
     control_seed: int = 0
     _passes: dict[str, Pass] = field(default_factory=dict, repr=False)
     mahalanobis_fault: str | None = None
@@ -97,6 +99,11 @@ class Subject:
     def backbone_name(self) -> str:
         """The backbone, likewise."""
         return str(Specification(self.description.backbone.name, self.description.backbone.parameters))
+
+    @property
+    def group_key(self) -> tuple[str, ...]:
+        """What models share that differ in their seed alone."""
+        return (self.group,) if self.group else (self.head_name, self.backbone_name)
 
     @property
     def seed(self) -> int | None:

@@ -38,6 +38,9 @@ MEASURE_NAMES: Final = (
     "precision_recall",
     "risk_coverage",
     "tsne",
+    "plane",
+    "loss_by_cosine",
+    "sparse_softmax",
     "probe",
     "corruption",
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from ..measurements import MEASUREMENTS, measure_by
 from ..subjects import Subject
-from . import answers, geometry, representations, transfer
+from . import answers, geometry, plane, representations, temperature, transfer
 from .requests import Measure, Request, plain_entry, right
 from .strange import out_of_distribution
 
@@ -30,8 +31,17 @@ MEASURES: dict[str, Measure] = {
     "precision_recall": answers.precision_recall,
     "risk_coverage": answers.risk_coverage,
     "tsne": representations.tsne,
+    "plane": plane.plane,
+    "loss_by_cosine": temperature.loss_by_cosine,
+    "sparse_softmax": temperature.sparse_softmax,
     "probe": transfer.probe,
     "corruption": transfer.corruption,
+}
+
+#: Measures that are made for some models; each says why it suits another one not, or None.
+PARTICULAR: dict[str, Callable[[Subject], str | None]] = {
+    "plane": plane.unsuited_to_plane,
+    "loss_by_cosine": temperature.unsuited_to_loss_by_cosine,
 }
 
 
@@ -44,4 +54,13 @@ def _registered(name: str, subject: Subject, request: Request) -> dict[str, obje
     return measure_by(name, subject)
 
 
-__all__ = ["MEASURES", "Measure", "Request", "find_measures", "out_of_distribution", "plain_entry", "right"]
+__all__ = [
+    "MEASURES",
+    "PARTICULAR",
+    "Measure",
+    "Request",
+    "find_measures",
+    "out_of_distribution",
+    "plain_entry",
+    "right",
+]

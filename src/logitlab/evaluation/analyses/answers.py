@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from logitlab.analysis import (
+    UndefinedError,
+    balanced_accuracy,
+    log_probabilities,
+    misclassification_ap,
+    temperature_scaling,
+)
 from logitlab.analysis import accuracy as _accuracy
-from logitlab.analysis import balanced_accuracy, log_probabilities, misclassification_ap, temperature_scaling
 from logitlab.analysis import precision_recall as _precision_recall
 from logitlab.analysis import reliability as _reliability
 from logitlab.analysis import risk_coverage as _risk_coverage
@@ -35,6 +41,7 @@ def calibration(subject: Subject, request: Request) -> Any:
 
     The temperature is fitted on validation images where the test part is measured, else on the images themselves.
     """
+    _with_probabilities(subject)
     outputs, part = subject.measured, subject.around.part
     other = subject.validation if part == "test" else None
     return temperature_scaling(
@@ -49,6 +56,7 @@ def calibration(subject: Subject, request: Request) -> Any:
 
 def reliability(subject: Subject, request: Request) -> dict[str, Any]:
     """Reliability diagram, before and ``after`` temperature scaling."""
+    _with_probabilities(subject)
     outputs, part = subject.measured, subject.around.part
 
     def diagram(temperature: float) -> dict[str, Any]:
@@ -59,6 +67,16 @@ def reliability(subject: Subject, request: Request) -> dict[str, Any]:
     scaled = diagram(calibration(subject, request).temperature)
     entry["after"] = {key: scaled[key] for key in ("edges", "counts", "confidence", "accuracy", "value")}
     return entry
+
+
+def _with_probabilities(subject: Subject) -> None:
+    """Refuse heads whose logits stand for no probabilities.
+
+    Raises:
+        UndefinedError: the head has the link ``"none"`` (squared error).
+    """
+    if subject.link == "none":
+        raise UndefinedError("The head's logits stand for no probabilities: its loss is none of them.")
 
 
 def misclassification(subject: Subject, request: Request) -> dict[str, Any]:

@@ -122,7 +122,10 @@ def _diagonals(found: Sequence[Entry]) -> list[Group]:
 
 
 def _models_by_layer(reading: Reading, found: Sequence[Entry], *, most: int) -> list[Panel]:
-    """Return CKA of models against models at each layer that three or more share, as W Figure 3b; the last at least."""
+    """Return CKA of models against models at each layer that three or more share, as W Figure 3b; the last at least.
+
+    Where models of one seed were compared with those of another alone, the ones are the rows, the others the columns.
+    """
     import numpy
 
     labels = [model.label for model in reading.models]
@@ -139,17 +142,22 @@ def _models_by_layer(reading: Reading, found: Sequence[Entry], *, most: int) -> 
         used = [model for model in range(len(labels)) if numpy.delete(known[model], model).any()]
         if len(used) < 3:
             continue
-        names = [labels[model] for model in used]
+        pairs = [each for each in found if each["first"] in labels and each["second"] in labels]
+        firsts = [model for model in used if any(each["first"] == labels[model] for each in pairs)]
+        seconds = [model for model in used if any(each["second"] == labels[model] for each in pairs)]
+        apart = not set(firsts) & set(seconds)
+        down, across = (firsts, seconds) if apart else (used, used)
         panels += [
             heat_map(
                 f"cka-layer-{place}-{layer}",
                 layers[layer],
-                names,
-                names,
-                matrices[layer][numpy.ix_(used, used)],
+                [labels[model] for model in down],
+                [labels[model] for model in across],
+                matrices[layer][numpy.ix_(down, across)],
                 low=0,
                 high=1,
                 write=_two_digits,
+                words="On the diagonal: models that differ in their seed alone." if apart else "",
             )
             for layer in (thinned(len(layers), most) if most > 1 else [len(layers) - 1])
         ]

@@ -8,6 +8,7 @@ from ..figures.embedding import embedding
 from ..figures.model_lines import Axis, Line, model_lines
 from ..figures.pairs_of_densities import Pair, pair_of_densities, reach
 from ..figures.panel import Panel
+from ..figures.plane import plane
 from .reading import Entry, Model, Reading, alike, number, numbers
 from .section import Group, Limits, Section, section
 
@@ -163,6 +164,51 @@ def maps(reading: Reading, limits: Limits) -> list[Section]:
         "between them mean nothing; trustworthiness is 1 where every neighbour on the map is a true one.",
         groups=[Group("", tuple(panels), "natural strip")],
         conventions=reading.conventions("tsne"),
+        left_out=left_out,
+    )
+
+
+def planes(reading: Reading, limits: Limits) -> list[Section]:
+    """Return the features of each model whose features have two dimensions."""
+    import numpy
+
+    panels: list[Panel] = []
+    left_out = []
+    for model, entry in reading.measured("plane", "points", "labels", "weight"):
+        points, classes, weight = (numbers(entry[key]) for key in ("points", "labels", "weight"))
+        if points.shape != (len(classes), 2) or weight.ndim != 2 or weight.shape[1] != 2:
+            continue
+        if not all(numpy.isfinite(each).all() for each in (points, classes, weight)):
+            continue
+        if len(panels) == limits.own:
+            left_out.append(model.label)
+            continue
+        separation = number(entry.get("value"))
+        words = f"{len(points):,} images" + ("" if separation is None else f", R² {separation:.3f}")
+        if len(points) > limits.points:
+            words += f", {limits.points:,} of them drawn"
+        panels.append(
+            plane(
+                f"plane-{model.index}",
+                model.index,
+                model.label,
+                points,
+                classes.astype(numpy.int64),
+                weight,
+                reading.class_names,
+                most=limits.points,
+                words=words,
+            )
+        )
+    return section(
+        "plane",
+        "Plane",
+        "The features themselves",
+        "These features have two dimensions: a dot an image, a colour a class, as they are. An arrow points along the "
+        "weight of each class; its length means nothing. The wider the empty sectors between the classes, the larger "
+        "the angular margin.",
+        groups=[Group("", tuple(panels), "natural strip")],
+        conventions=reading.conventions("plane"),
         left_out=left_out,
     )
 

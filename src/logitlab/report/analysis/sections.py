@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from logitlab.records.analysis import Analysis
 
 from ..sections import Grid
-from . import answers, confidence, geometry, representations
+from . import answers, confidence, geometry, representations, temperature
 from .cka import cka
 from .reading import Model, Reading, spoken
 from .section import Limits, Section
@@ -58,11 +58,14 @@ def analysis_sections(
         *representations.by_layer(reading),
         *cka(reading, allowed),
         *answers.agreement(reading),
+        *representations.planes(reading, allowed),
         *representations.maps(reading, allowed),
         *geometry.angles(reading, allowed),
         *representations.densities(reading, allowed),
         *representations.spectra(reading),
         *geometry.hardness(reading),
+        *temperature.loss_by_cosine(reading),
+        *temperature.sparse_softmax(reading, allowed),
         *confidence.calibration(reading, allowed),
         *confidence.errors(reading, allowed),
         *confidence.strange(reading),

@@ -47,7 +47,7 @@ def embedding(
     figure, axes = new_axes(_SIDE, _SIDE, left=6, right=6, top=6, bottom=6)
     present = numpy.unique(classes)
     for each in present:
-        _dots(axes, points[classes == each], int(each))
+        dots(axes, points[classes == each], int(each))
     if len(present) <= MOST_NAMES:
         for each in present:
             # The median lies inside a class that has strays; the mean may not.
@@ -80,8 +80,14 @@ def embedding(
     return Panel(label, to_svg(figure, name, said), words, index)
 
 
-def _dots(axes: Any, points: NDArray[numpy.float64], place: int) -> None:
-    """Draw dots as lines of no length: a tenth of the bytes of as many circles, and they follow dark mode."""
+def dots(axes: Any, points: NDArray[numpy.float64], place: int) -> None:
+    """Draw dots as lines of no length: a tenth of the bytes of as many circles, and they follow dark mode.
+
+    Args:
+        axes: of the figure.
+        points: ``[N, 2]``.
+        place: of the class, which gives them their colour.
+    """
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
