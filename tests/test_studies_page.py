@@ -9,9 +9,11 @@ import pytest
 
 from logitlab.cli.study import app
 from logitlab.config import study
+from logitlab.config.study.extending import EXTENDS
 from logitlab.config.study.reading import DEFAULT_SCALE, SCALES, parse_study
 from logitlab.config.validation import Configuration
 from logitlab.studies.export import STUDY_FORMATS
+from logitlab.studies.study_source import study_file
 from logitlab.training.stages.options import OPTIONS
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "studies.md").read_text(encoding="utf-8")
@@ -27,6 +29,7 @@ TABLES: dict[type[Configuration], str] = {
     study.PaperConfig: "| key of `paper` |",
     study.FigureConfig: "| key of a figure |",
     study.ClaimConfig: "### `claims`\n",
+    study.AnalysisConfig: "### `analysis`\n",
     study.ExecutionConfig: "### `execution`\n",
     study.SlurmConfig: "| key of `slurm` |",
 }
@@ -38,7 +41,7 @@ def test_every_key_has_its_row(kind: type[Configuration]) -> None:
     table = re.search(r"(^\|.*\n)+", after, re.MULTILINE)
     assert table is not None
     named = re.findall(r"^\| `(\w+)` \|", table.group(0), re.MULTILINE)
-    further = [SCALES, DEFAULT_SCALE] if kind is study.StudyDefinition else []
+    further = [SCALES, DEFAULT_SCALE, EXTENDS] if kind is study.StudyDefinition else []
     assert sorted(named) == sorted([*kind.model_fields, *further])
 
 
@@ -61,7 +64,8 @@ def test_every_command_format_rule_and_executor_is_named() -> None:
 
 def test_its_studies_can_be_read() -> None:
     blocks = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    first, second = (parse_study(block, "page.yaml") for block in blocks)
+    first, second, extending = (parse_study(block, "page.yaml", find=study_file) for block in blocks)
+    assert (len(extending.heads), extending.scale, extending.data.train_limit) == (9, "small", 5000)
     assert (len(first.heads), first.seeds) == (3, 3)
     assert len(blocks[0].splitlines()) == 10
     assert (second.folder_name, second.seeds) == ("kappa-and-rate-quick", 2)

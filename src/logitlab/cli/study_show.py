@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config.names import printable
 from ..config.study import (
+    AnalysisConfig,
     ClaimConfig,
     DependenceConfig,
     EntryConfig,
@@ -47,6 +48,8 @@ def study_text(definition: StudyDefinition) -> str:
         lines += ["", "Stages after training:"]
         for stage in definition.stages:
             lines += _item(f"{stage.name}: {_pairs(stage.options)}" if stage.options else stage.name)
+    if definition.analysis is not None:
+        lines += ["", "Analysis of all models, after the last trial:", *_item(_analysis(definition.analysis))]
     if definition.columns:
         lines += ["", "Columns of the table:"]
         for column in definition.columns:
@@ -85,6 +88,22 @@ def rule_text(claim: ClaimConfig) -> str:
     if claim.rule == "best_among":
         return f"best_among: the row with the {claim.better[:-2]}est {claim.measure} is one of {rows} ({level})"
     return f"paper_order: {claim.measure} orders {rows} as the paper's '{claim.paper}' does (Spearman's ρ, {level})"
+
+
+def _analysis(config: AnalysisConfig) -> str:
+    parts = [", ".join(config.measures), f"{config.part} images"]
+    if config.limit is not None:
+        parts[-1] += f", at most {config.limit:,}"
+    if config.rows:
+        parts.append(f"rows {', '.join(config.rows)}")
+    if config.seeds is not None:
+        first = "first seed" if config.seeds == 1 else f"first {config.seeds} seeds"
+        parts.append(f"the {first} of each row")
+    if config.control:
+        parts.append("with the untrained control")
+    if config.ood:
+        parts.append(f"strange images {', '.join(config.ood)}")
+    return "; ".join(parts)
 
 
 def _description(text: str) -> list[str]:

@@ -1,7 +1,8 @@
 """A study's own files, beside its trials: what it is, which trials it has, and its rows with what they measured.
 
 ``ROOT/studies/NAME/study.json`` is the definition, ``plan.json`` the trials that are known so far. The trials lie in
-``ROOT/trials`` like all others, so that studies that share a folder share what they have trained. No torch.
+``ROOT/trials`` like all others, so that studies that share a folder share what they have trained. What was measured of
+all models together lies in ``ROOT/studies/NAME/analysis/analysis.json``. No torch.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import Field
 
 from ..config.study import StudyDefinition
 from ..config.validation import Configuration
+from .analysis import Analysis
 from .files import write_json_atomic
 from .ood import OodSource
 from .reading import Form, read_form
@@ -22,7 +24,12 @@ from .reading import Form, read_form
 STUDIES_FOLDER: Final = "studies"
 STUDY_FILE: Final = "study.json"
 PLAN_FILE: Final = "plan.json"
+#: The folder of its analysis, in that of a study.
+ANALYSIS_FOLDER: Final = "analysis"
 STUDY_VERSION: Final = 1
+
+#: What the history of a trial holds of each epoch, beside its number and its learning rate.
+HISTORY_KEYS: Final = ("loss", "accuracy", "validation_loss", "validation_accuracy", "kappa", "kappa_star")
 
 Role = Literal["final", "search"]
 
@@ -122,7 +129,7 @@ class StudyRow:
         plan: the row.
         seeds: seed → key of a measure → value, None where it is undefined; finished trials alone. Keys are
             ``test.accuracy``, ``validation.nll``, ``parameters``, ``selected_epoch``, ``seconds``,
-            ``ood.SET.max_logit_ap``, ``STAGE.KEY``.
+            ``ood.SET.max_logit_ap``, ``STAGE.KEY``, ``first_epoch.KEY`` and ``last_epoch.KEY`` of the history.
         failures: seed → why its trial, or a stage of it, failed, in one line.
         missing: seeds whose trial is not finished and has not failed.
     """
@@ -153,6 +160,8 @@ class StudyResults:
         records: of finished final trials, for histories and provenance: identity → record.
         folder: of the study (``ROOT/studies/NAME``).
         searched: identity of a trial of a search → its measures; None where it failed or is not there yet.
+        analysis: what was measured of all models together; None where nothing was asked for, or is there yet.
+        analysis_fault: why an analysis that is there cannot be shown, in a sentence; empty where it can.
     """
 
     definition: StudyDefinition
@@ -161,6 +170,8 @@ class StudyResults:
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     folder: Path | None = None
     searched: Mapping[str, Mapping[str, float | None] | None] = field(default_factory=dict, repr=False)
+    analysis: Analysis | None = field(default=None, repr=False)
+    analysis_fault: str = ""
 
 
 def study_folder(root: Path | str, name: str) -> Path:
@@ -230,6 +241,9 @@ def flat_measures(
     """
     result = {key: value for key, value in record["result"].items() if key not in ("history", "head_parameters")}
     found = _numbers(result)
+    if history := record["result"].get("history"):
+        for part, entry in (("first_epoch", history[0]), ("last_epoch", history[-1])):
+            found |= _numbers({part: {key: entry.get(key) for key in HISTORY_KEYS}})
     found["seconds"] = record.get("provenance", {}).get("seconds")
     found |= _numbers({"ood": dict(ood or {})})
     found |= _numbers(dict(stages or {}))

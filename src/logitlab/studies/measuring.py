@@ -32,7 +32,7 @@ COSTLY_MEASURES = ("probe", "corruption")
 _LAYERED = {"separation_by_layer": "train", "sparsity_by_layer": "part", "cka": "part"}
 
 # A map takes longer than all other measures of a model together.
-_FEW_MAPS = "Of more than {} models only the first of each head and backbone gets a map; name fewer for the others."
+_FEW_MAPS = "Of more than {} models only the first of each {} gets a map; name fewer for the others."
 
 _SEVERAL = frozenset({"agreement", "clustering", "ensembles"})
 
@@ -120,7 +120,9 @@ def measure_models(
 
     Args:
         subjects: the models; they have labels.
-        names: of measures, from :func:`choose_measures`.
+        names: of measures, from :func:`choose_measures`. Where all are asked for, those that are made for some models
+            (``evaluation.analyses.PARTICULAR``) are passed over in silence for the others; where some are named, a
+            model that one does not suit is one of the failures.
         request: what else was asked for.
         control: compare each model with W Figure 3a's control.
         tell: receives a sentence now and then.
@@ -129,7 +131,7 @@ def measure_models(
         LogitLabError: no model could be run.
         OSError: the file system refuses.
     """
-    from ..evaluation.analyses import find_measures, out_of_distribution, plain_entry
+    from ..evaluation.analyses import PARTICULAR, find_measures, out_of_distribution, plain_entry
     from ..evaluation.between import MOST_MODELS, representatives
 
     functions = find_measures()
@@ -151,9 +153,12 @@ def measure_models(
             )
             return None
 
+    # Who asks for all asks for nothing in particular.
+    silent = PARTICULAR if set(choose_measures(ALL)) <= set(names) else {}
     mapped = representatives(subjects)
     if "tsne" in names and len(mapped) < len(subjects):
-        failures.append(AnalysisFailure(model=None, measure="tsne", message=_FEW_MAPS.format(MOST_MODELS)))
+        group = "row" if any(subject.group for subject in subjects) else "head and backbone"
+        failures.append(AnalysisFailure(model=None, measure="tsne", message=_FEW_MAPS.format(MOST_MODELS, group)))
     for subject in subjects:
         if attempt(subject.label, "pass", lambda subject=subject: subject.measured) is None:  # type: ignore[misc]
             continue
@@ -161,6 +166,8 @@ def measure_models(
         tell(f"{subject.label}: measuring.")
         for name in names:
             if name not in functions or (name == "tsne" and not any(subject is each for each in mapped)):
+                continue
+            if name in silent and silent[name](subject) is not None:
                 continue
             found = attempt(
                 subject.label,
@@ -214,7 +221,7 @@ def _between(
     differ = first.around.part in ("train", "validation") and len({each.split_rule for each in subjects}) > 1
     found = {}
     for name in wanted:
-        if name == "ensembles" and len({(each.head_name, each.backbone_name) for each in subjects}) == len(subjects):
+        if name == "ensembles" and len({each.group_key for each in subjects}) == len(subjects):
             # Nobody asked for ensembles of one model each; their absence is no fault.
             continue
         if differ:

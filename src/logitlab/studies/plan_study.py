@@ -13,7 +13,9 @@ from ..config.study import ExecutionConfig, StageConfig, StudyDefinition
 from ..config.study.axes import as_axis_value, takes_whole_numbers
 from ..config.study.rows import RowSpecification, unfold
 from ..records import OodSource
-from ..records.study import StageSource
+from ..records.study import HISTORY_KEYS, StageSource
+from .analysis_measures import ANALYSIS
+from .analysis_of_study import AnalysisPlan, plan_analysis
 from .components import read_device
 from .engine import TrialMaker
 from .engine.grids import line_of
@@ -40,6 +42,7 @@ class StudyParts:
         homeless: heads, stages and data sets whose module no other process can import.
         ood: out-of-distribution sets that every trial of the table is measured on.
         stages: what is done with every model of the table.
+        analysis: what is measured of all models together; None for nothing.
     """
 
     rows: tuple[RowSpecification, ...]
@@ -50,6 +53,7 @@ class StudyParts:
     homeless: tuple[str, ...]
     ood: tuple[OodSource, ...]
     stages: tuple[StageSource, ...]
+    analysis: AnalysisPlan | None = None
 
 
 def plan_study(
@@ -67,7 +71,7 @@ def plan_study(
     Raises:
         ConfigurationError: all faults at once, a sentence each.
     """
-    chosen = "cpu"
+    chosen, whole = "cpu", not faults.sentences
     with faults:
         import_plugins(definition.plugins)
     with faults:
@@ -87,12 +91,13 @@ def plan_study(
     sets = [stage for stage in definition.stages if stage.name == OOD_STAGE]
     ood = _ood(sets, maker, data_root, faults)
     stages = _stages([stage for stage in definition.stages if stage.name != OOD_STAGE], maker, data_root, faults)
+    analysis = plan_analysis(definition.analysis, rows, maker, data_root, faults, whole=whole)
     faults.raise_all()
     names = [*(images.source.name for images in maker.loaded), *(source.name for source in ood)]
     parts = registered_parts(maker.components.values(), names)
     parts += [(stage.name, stage.module) for stage in stages]
     plugins, homeless = worker_plugins(definition.plugins, parts)
-    return StudyParts(rows, maker, chosen, data_root, plugins, homeless, ood, stages)
+    return StudyParts(rows, maker, chosen, data_root, plugins, homeless, ood, stages, analysis)
 
 
 def _check_rows(rows: Sequence[RowSpecification], maker: TrialMaker, faults: Faults) -> None:
@@ -154,13 +159,20 @@ def _check_measures(definition: StudyDefinition, rows: Sequence[RowSpecification
     validation = {f"validation.{name}" for name in MEASURES if name not in OF_TRAINING_IMAGES}
     single = {"selected_epoch", "parameters", "seconds", "images.train", "images.validation", "images.test"}
     first = {stage.name for stage in definition.stages} | {"head_parameters"}
+    if definition.analysis is not None:
+        first.add(ANALYSIS)
+    for name in ("first_epoch", "last_epoch"):
+        single |= {f"{name}.{key}" for key in HISTORY_KEYS}
     asked: dict[str, set[str]] = {}
     for row in rows:
         chosen = [each.measure for each in row.entry.depends_on.values()]
         for measure in [*chosen, *([] if row.search is None else [row.search.measure])]:
             asked.setdefault(measure, set()).update(validation | {"selected_epoch"})
     shown = [column.measure for column in definition.columns] + [claim.measure for claim in definition.claims]
-    for measure in [*shown, *(each for figure in definition.figures for each in figure.measures)]:
+    shown += [claim.than_measure for claim in definition.claims if claim.than_measure is not None]
+    # What figures through the epochs show was looked at when the study was read.
+    drawn = [each for figure in definition.figures if figure.kind != "epochs" for each in figure.measures]
+    for measure in [*shown, *drawn]:
         if measure.partition(".")[0] not in first:
             asked.setdefault(measure, set()).update(test | validation | single)
     for measure, known in asked.items():
@@ -217,15 +229,16 @@ def _stages(
 
     sides = {images.shape.image_size for images in maker.loaded}
     side = sides.pop() if len(sides) == 1 else None
+    trained = [images.source for images in maker.loaded]
     found: list[StageSource] = []
     for stage in stages:
-        planned = plan_stage(stage, image_size=side, data_root=data_root, faults=faults)
+        planned = plan_stage(stage, image_size=side, data_root=data_root, trained=trained, faults=faults)
         if planned is None:
             continue
         if any(other.identity == planned.identity for other in found):
             faults.add(f"The stage '{stage.name}' is given twice with the same options. Give it once.")
         elif any(other.name == planned.name for other in found):
-            faults.add(f"Two stages are called '{planned.name}'. Give each its own name, or one stage all options.")
+            faults.add(f"Two stages are called '{planned.name}', and results go by that name. Give one all options.")
         else:
             found.append(planned)
     return tuple(found)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..config.errors import RecordError
+from ..config.names import printable
 from ..config.study import StudyDefinition
 from ..records import Store, has_ood, read_ood
+from ..records.analysis import ANALYSIS_FILE, Analysis, read_analysis
 from ..records.stages import has_stage, read_stage
 from ..records.study import (
+    ANALYSIS_FOLDER,
     PlannedTrial,
     StudyPlan,
     StudyResults,
@@ -20,6 +24,7 @@ from ..records.study import (
     read_plan,
     study_folder,
 )
+from .analysis_measures import analysis_measures
 
 
 def gather_results(root: Path | str, name: str) -> StudyResults:
@@ -68,7 +73,28 @@ def results_of(store: Store, definition: StudyDefinition, plan: StudyPlan, folde
     searched = {
         planned.identity: measured.get(planned.identity) for planned in trials.values() if planned.role == "search"
     }
-    return StudyResults(definition, plan, tuple(rows), records, folder, searched)
+    analysis, fault = (None, "") if definition.analysis is None or folder is None else _analysis(plan, folder)
+    if analysis is not None:
+        labels = {planned.identity: planned.row for planned in plan.trials if planned.role == "final"}
+        for identity, found in analysis_measures(analysis, labels).items():
+            measured.get(identity, {}).update(found)
+    return StudyResults(definition, plan, tuple(rows), records, folder, searched, analysis, fault)
+
+
+def _analysis(plan: StudyPlan, folder: Path) -> tuple[Analysis | None, str]:
+    """Read the analysis of a study; a damaged one is said in a sentence, wherever the study lies."""
+    place = folder / ANALYSIS_FOLDER
+    if not (place / ANALYSIS_FILE).exists():
+        return None, ""
+    try:
+        found = read_analysis(place)
+    except RecordError as fault:
+        reason = str(fault).replace(f"{printable(str(place))}{os.sep}", "").replace(f"{place}{os.sep}", "")
+        return None, f"{reason.rstrip('.')}. 'logitlab study run' makes it anew."
+    strange = {model.identity for model in found.models} - {trial.identity for trial in plan.trials}
+    if strange:
+        return None, "The analysis is of other trials than the study has now; 'logitlab study run' makes it anew."
+    return found, ""
 
 
 def _measures(

@@ -16,7 +16,8 @@ from ..config.torchrun import refuse_torchrun
 from ..config.trial import TrialConfig
 from ..config.validation import validate
 from ..records import Store
-from ..records.study import study_folder, write_definition, write_plan
+from ..records.study import StudyPlan, study_folder, write_definition, write_plan
+from .analysis_of_study import AnalysisPlan, analyse_trials
 from .compare import trial_function
 from .defaults import DEFAULT_FOLDER
 from .engine import StudyEngine
@@ -47,7 +48,7 @@ def run(
     tensorboard: bool = False,
     progress: Reporter | None = None,
 ) -> StudyOutcome:
-    """Run the trials of a study that are not done, measure them, and write its report.
+    """Run the trials of a study that are not done, measure them, each and together, and write its report.
 
     Trials whose record lies in ``out`` are not run again, whichever study they were run for, so the same call
     continues a study that was interrupted. Trials that failed for a reason of their own (a loss that is no longer
@@ -125,6 +126,8 @@ def run(
         )
         folder = study_folder(root, definition.folder_name)
         run_engine(engine, definition, parts, execution, root, folder, reporter, tensorboard=tensorboard)
+        if parts.analysis is not None:
+            _analyse(parts.analysis, engine.plan(), parts, store, folder, reporter, again=retry_failed)
         if report:
             reporter.reporting()
         results = results_of(store, definition, engine.plan(), folder)
@@ -200,6 +203,34 @@ def run_engine(
     finally:
         with suppress(OSError):
             keep()
+
+
+def _analyse(
+    analysis: AnalysisPlan,
+    plan: StudyPlan,
+    parts: StudyParts,
+    store: Store,
+    folder: Path,
+    reporter: Reporter,
+    *,
+    again: bool,
+) -> None:
+    """Measure the models together; a study that is done is not lost because they cannot be measured."""
+    try:
+        analyse_trials(
+            analysis,
+            plan,
+            store,
+            folder,
+            device=parts.device,
+            data_root=parts.data_root,
+            again=again,
+            tell=reporter.notice,
+        )
+    except OSError as fault:
+        reporter.notice(f"The analysis cannot be written in '{folder}': {fault.strerror or fault}.")
+    except LogitLabError as fault:
+        reporter.notice(f"The models cannot be analysed: {fault}")
 
 
 def _execution(base: ExecutionConfig, given: Mapping[str, Any], slurm: Mapping[str, Any] | None) -> ExecutionConfig:

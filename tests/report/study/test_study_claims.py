@@ -338,3 +338,28 @@ def test_all_verdicts_of_the_example():
     assert "softmax: seed 2 failed (TrialError: The loss of epoch 2 is not finite" in found[0].evidence
     assert str(found[0]).startswith("A small κ costs accuracy (T §4.1): not decided at this scale. ")
     assert found[0].to_json()["claim"]["rule"] == "below"
+
+
+def test_one_measure_exceeds_another_of_the_same_models():
+    rows = [
+        make_row("a", HIGH, nll=[0.30, 0.31, 0.29]),
+        make_row("b", MIDDLE, nll=[0.40, 0.42, 0.39]),
+    ]
+    found = ask(rows, rule="exceeds", than_measure="test.nll")
+    assert (found.verdict, found.numbers["models"]) == ("holds", 6)
+    assert ask(rows, rule="exceeds", measure="test.nll", than_measure="test.accuracy").verdict == "does not"
+    one = ask(rows, rule="exceeds", than_measure="test.nll", rows=["a"])
+    assert one.numbers["models"] == 3
+    unknown = ask(rows, rule="exceeds", than_measure="test.nlll")
+    assert "no trial has measured 'test.nlll'; did you mean 'test.nll'?" in unknown.evidence
+
+
+def test_an_analysis_that_looked_at_the_first_seeds_alone_decides_all_the_same():
+    high, low = "analysis.cka.first", "analysis.cka.last"
+    rows = [make_row(name, HIGH) for name in ("a", "b")]
+    for row, first in zip(rows, (0.9, 0.8)):
+        row.seeds[0].update({high: first, low: 0.3})
+    found = ask(rows, rule="exceeds", measure=high, than_measure=low)
+    assert (found.verdict, found.numbers["models"]) == (OPEN, 2)
+    rows[1].seeds[0][high] = 0.89
+    assert ask(rows, rule="exceeds", measure=high, than_measure=low).verdict == "holds"

@@ -8,11 +8,12 @@ from .definition import (
     seed_numbers,
 )
 from .execution import EXECUTORS, ExecutionConfig, SlurmConfig
-from .report import ClaimConfig, ColumnConfig, FigureConfig, PaperConfig
+from .report import AnalysisConfig, ClaimConfig, ColumnConfig, FigureConfig, PaperConfig
 from .search import SearchAxisConfig, SearchConfig
 
 __all__ = [
     "EXECUTORS",
+    "AnalysisConfig",
     "ClaimConfig",
     "ColumnConfig",
     "DependenceConfig",

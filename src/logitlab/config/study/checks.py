@@ -13,6 +13,7 @@ from ..names import nearest_name, unknown_name
 from ..training import TrainingConfig
 from ..trial import DataConfig, canonical_json
 from .definition import EntryConfig
+from .report import HISTORY_MEASURES
 from .rows import RowSpecification, entry_label, fill_label, label_axes, unfold
 from .yaml_file import Place
 
@@ -29,7 +30,7 @@ def check_definition(values: Mapping[str, Any], where: Where) -> list[str]:
         values: of the study, with what may be written short written out.
         where: says file and line of a place.
     """
-    faults = [*_axes(values, where), *_recipes(values, where), *_texts(values, where)]
+    faults = [*_axes(values, where), *_recipes(values, where), *_texts(values, where), *_histories(values, where)]
     entries = _entries(values)
     for place, entry in entries:
         faults += _label(place, entry, where)
@@ -151,6 +152,17 @@ def _texts(values: Mapping[str, Any], where: Where) -> Iterator[str]:
             yield f"{where(place)}'{name}' must be a number. Got the text '{value}'; write it without quotes."
 
 
+def _histories(values: Mapping[str, Any], where: Where) -> Iterator[str]:
+    """Measures of figures through the epochs: what a history holds."""
+    for index, figure in enumerate(_list(values, "figures")):
+        if not isinstance(figure, dict) or figure.get("kind") != "epochs":
+            continue
+        for number, measure in enumerate(_list(figure, "measures")):
+            if isinstance(measure, str) and measure not in HISTORY_MEASURES:
+                here: Place = ("figures", index, "measures", number)
+                yield where(here) + unknown_name("measure of a history", measure, HISTORY_MEASURES)
+
+
 def _label(place: int, entry: EntryConfig, where: Where) -> Iterator[str]:
     label = entry.label
     if label is None or not ("{" in label or "}" in label):
@@ -233,7 +245,7 @@ def _circle(start: str, needs: Mapping[str, set[str]]) -> list[str]:
 
 
 def _mentions(values: Mapping[str, Any], labels: set[str], where: Where) -> Iterator[str]:
-    """Rows that claims and figures name."""
+    """Rows that claims, figures and the analysis name."""
     for part in ("claims", "figures"):
         for index, item in enumerate(_list(values, part)):
             if not isinstance(item, dict):
@@ -245,6 +257,10 @@ def _mentions(values: Mapping[str, Any], labels: set[str], where: Where) -> Iter
             for place, row in named:
                 if isinstance(row, str) and row not in labels:
                     yield where(place) + unknown_name("row", row, labels)
+    analysed = _mapping(values, "analysis").get("rows")
+    for number, row in enumerate(analysed if isinstance(analysed, (list, tuple)) else ()):
+        if isinstance(row, str) and row not in labels:
+            yield where(("analysis", "rows", number)) + unknown_name("row", row, labels)
 
 
 def _grids(values: Mapping[str, Any], *, searched: bool = True) -> Iterator[tuple[Place, dict[str, Any]]]:

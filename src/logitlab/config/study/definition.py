@@ -10,7 +10,7 @@ from ..training import TrainingConfig
 from ..trial import DataConfig
 from ..validation import Configuration
 from .execution import ExecutionConfig
-from .report import ClaimConfig, ColumnConfig, FigureConfig, PaperConfig
+from .report import AnalysisConfig, ClaimConfig, ColumnConfig, FigureConfig, PaperConfig
 from .search import SearchConfig
 
 #: Axes: ``data``, ``backbone``, ``head.PARAMETER``, ``data.FIELD``, ``backbone.PARAMETER``, ``training.FIELD``.
@@ -76,7 +76,8 @@ class StageConfig(Configuration):
     """What is done with every trained model after its training; in YAML ``NAME`` or ``{NAME: {option: value}}``.
 
     Attributes:
-        name: ``"ood"``, ``"linear_probe"``, ``"fine_tune"``, ``"analyse"``, or one that a plugin registers.
+        name: ``"ood"``, ``"linear_probe"``, ``"fine_tune"``, ``"analyse"``, ``"shift"``, ``"timing"``, or one that a
+            plugin registers.
         options: of the stage.
     """
 
@@ -107,6 +108,7 @@ class StudyDefinition(Configuration):
         paper: the paper's own table.
         claims: statements that the study can support or not, each with its rule.
         figures: pictures of the report.
+        analysis: what is measured of all models together, after the last trial; None for nothing.
         execution: how it is run; no part of what it is.
     """
 
@@ -129,6 +131,7 @@ class StudyDefinition(Configuration):
     paper: PaperConfig | None = None
     claims: Annotated[tuple[ClaimConfig, ...], Field(strict=False)] = ()
     figures: Annotated[tuple[FigureConfig, ...], Field(strict=False)] = ()
+    analysis: AnalysisConfig | None = None
     execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
 
     @model_validator(mode="after")

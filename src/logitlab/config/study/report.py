@@ -1,14 +1,28 @@
-"""What the report of a study shows: columns beside the paper's, claims with their rules, figures."""
+"""What the report of a study shows: columns beside the paper's, claims with their rules, figures, an analysis."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from ..validation import Configuration
 
 Labels = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+
+#: What a figure through the epochs can show: keys of an epoch's record in a trial's history, and what is missing to an
+#: accuracy of 1.
+HISTORY_MEASURES: Final = (
+    "loss",
+    "accuracy",
+    "error",
+    "validation_loss",
+    "validation_accuracy",
+    "validation_error",
+    "kappa",
+    "kappa_star",
+    "learning_rate",
+)
 
 
 class ColumnConfig(Configuration):
@@ -66,6 +80,9 @@ class ClaimConfig(Configuration):
             - ``"best_among"``: the best row is one of ``rows``. *Holds* when no row outside them is without
               significant difference from the best, *does not* when no row of them is.
             - ``"paper_order"``: Spearman's ρ between our column and the paper's ``paper`` is positive, with its p.
+            - ``"exceeds"``: ``measure`` of the models of ``rows`` is larger than ``than_measure`` of the same models,
+              by one paired t-test over the models. *Does not* when it is significantly smaller.
+
             Rows of other images, or at other values of the study's ``grid``, are never compared: a claim holds where it
             holds on each of these settings, and does not where it does not on one.
 
@@ -74,6 +91,7 @@ class ClaimConfig(Configuration):
         rows: labels of rows; empty for all (but ``than``). For ``"increases"`` and ``"decreases"`` those that have a
             value of ``along``.
         than: label of the head, or of the one row, that the others are compared with.
+        than_measure: for ``"exceeds"``: the other measure.
         along: axis whose values order the rows, such as ``"head.kappa"``.
         paper: the paper's column.
         level: p at and below which a difference is significant.
@@ -81,11 +99,12 @@ class ClaimConfig(Configuration):
 
     text: str = Field(min_length=1)
     source: str = ""
-    rule: Literal["above", "below", "increases", "decreases", "best_among", "paper_order"]
+    rule: Literal["above", "below", "increases", "decreases", "best_among", "paper_order", "exceeds"]
     measure: str = Field(min_length=1)
     better: Literal["higher", "lower"] = "higher"
     rows: Annotated[tuple[str, ...], Field(strict=False)] = ()
     than: str | None = None
+    than_measure: str | None = None
     along: str | None = None
     paper: str | None = None
     level: float = Field(0.05, gt=0, lt=1)
@@ -99,10 +118,43 @@ class ClaimConfig(Configuration):
             "decreases": ("along",),
             "best_among": ("rows",),
             "paper_order": ("paper",),
+            "exceeds": ("than_measure",),
         }[self.rule]
         lacking = [name for name in needed if not getattr(self, name)]
         if lacking:
             raise ValueError(f"a claim with the rule '{self.rule}' needs '{lacking[0]}'. Got none.")
+        return self
+
+
+class AnalysisConfig(Configuration):
+    """What is measured of all models of the study together, after the last trial, and drawn in its report.
+
+    Attributes:
+        measures: names of `logitlab.records.analysis.MEASURE_NAMES` and ``BETWEEN_NAMES``, of measurements that a
+            plugin registers, or ``"all"`` and ``"basic"`` as ``logitlab analyze`` takes them.
+        part: which images the models look at; what is measured on training images always is.
+        limit: look at no more images of a part than these, training images included; a choice that is always the same.
+        control: compare layers with an untrained network's as well (W Figure 3a); brings ``"cka"`` along.
+        ood: out-of-distribution sets, as ``logitlab analyze`` takes them.
+        rows: labels of rows, or of entries for all of their rows; empty for all.
+        seeds: at most so many models of each row, those of its first seeds; None for all.
+    """
+
+    measures: Labels
+    part: Literal["test", "validation", "train"] = "test"
+    limit: int | None = Field(None, ge=1)
+    control: bool = False
+    ood: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    rows: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    seeds: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> AnalysisConfig:
+        for name in ("measures", "ood", "rows"):
+            given: tuple[str, ...] = getattr(self, name)
+            twice = [each for place, each in enumerate(given) if each in given[:place]]
+            if twice:
+                raise ValueError(f"'{name}' names '{twice[0]}' twice. Name each once.")
         return self
 
 
@@ -112,15 +164,15 @@ class FigureConfig(Configuration):
     Attributes:
         title: what stands above it.
         kind: ``"dots"``: a line a row, a dot a seed; ``"lines"``: measures along an axis, with every seed;
-            ``"scatter"``: one measure against another, a dot a row.
-        measures: one picture each; for ``"scatter"`` two: across, upwards.
+            ``"scatter"``: one measure against another, a dot a row; ``"epochs"``: a line a row through the epochs.
+        measures: one picture each; for ``"scatter"`` two: across, upwards; for ``"epochs"`` of ``HISTORY_MEASURES``.
         along: for ``"lines"``: the axis, such as ``"head.kappa"`` or ``"head.tau"``.
         rows: labels; empty for all. For ``"lines"`` rows without a value on the axis are drawn as level lines.
-        logarithmic: the horizontal axis is.
+        logarithmic: the horizontal axis is; for ``"epochs"`` the vertical one.
     """
 
     title: str = Field(min_length=1)
-    kind: Literal["dots", "lines", "scatter"]
+    kind: Literal["dots", "lines", "scatter", "epochs"]
     measures: Labels
     along: str | None = None
     rows: Annotated[tuple[str, ...], Field(strict=False)] = ()

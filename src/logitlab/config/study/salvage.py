@@ -38,9 +38,9 @@ class StudyFaultsError(ConfigurationError):
 def salvage(values: Mapping[str, Any]) -> StudyDefinition | None:
     """Take the faulty parts out of a study.
 
-    What hangs on other parts (grids of the study, searches, dependences, claims, figures) is taken out as well: a fault
-    of these is told where they are read, and must not come twice in other words. An entry with a grid stands with its
-    first values.
+    What hangs on other parts (grids of the study, searches, dependences, claims, figures, rows of the analysis) is
+    taken out as well: a fault of these is told where they are read, and must not come twice in other words. An entry
+    with a grid stands with its first values.
 
     Args:
         values: of the study, with what may be written short written out.
@@ -53,6 +53,8 @@ def salvage(values: Mapping[str, Any]) -> StudyDefinition | None:
         for key, value in copy.deepcopy(dict(values)).items()
         if key not in ("grid", "search", "claims", "figures")
     }
+    if isinstance(left.get("analysis"), dict):
+        left["analysis"].pop("rows", None)
     heads, recipe = left.get("heads"), left.get("training")
     left["heads"] = (
         list(_entries(heads, recipe if isinstance(recipe, dict) else {})) if isinstance(heads, (list, tuple)) else []

@@ -108,14 +108,21 @@ def _rule(claim: ClaimConfig, results: StudyResults) -> str:
             f"{'Highest' if claim.better == 'higher' else 'Lowest'} {measure} among {rows}: all others significantly "
             f"worse than the best, pooled t-tests, p ≤ {claim.level:g}."
         )
+    if claim.rule == "exceeds":
+        other = column_of(results, claim.than_measure or "").title
+        test = f"a paired t-test over the models, p ≤ {claim.level:g}"
+        return f"{measure} larger than {other} of the same models, over {rows}: {test}."
     return f"{measure} of {rows} in the order of the paper's {claim.paper}: Spearman's ρ > 0, p ≤ {claim.level:g}."
 
 
 def _decide(results: StudyResults, claim: ClaimConfig, reading: PaperReading | None) -> Verdict:
     rows, faults = resolve(results, claim.rows)
-    if (fault := unknown_measure(results, claim.measure)) is not None:
-        faults.append(fault)
-    if claim.rule in ("above", "below"):
+    for measure in filter(None, (claim.measure, claim.than_measure)):
+        if (fault := unknown_measure(results, measure)) is not None:
+            faults.append(fault)
+    if claim.rule == "exceeds":
+        decision = _exceeds(results, claim, rows, faults)
+    elif claim.rule in ("above", "below"):
         decision = _difference(results, claim, rows, faults)
     elif claim.rule in ("increases", "decreases"):
         decision = _trend(results, claim, rows, faults)
@@ -216,6 +223,30 @@ def _by_setting(
         if members := [row for row in rows if row.label in labels]:
             found.append((group.name, members))
     return found
+
+
+def _exceeds(results: StudyResults, claim: ClaimConfig, rows: list[StudyRow], faults: list[str]) -> rules.Decision:
+    if faults:
+        return _unanswerable(faults)
+    other, names = claim.than_measure or "", (column_of(results, claim.measure).title,)
+    found = []
+    for name, members in _by_setting(results, rows if claim.rows else results.rows):
+        decision = rules.decide_exceeds(
+            [(_looked_at(row, claim.measure), _looked_at(row, other)) for row in members],
+            (*names, column_of(results, other).title),
+            level=claim.level,
+            **_writing(results, claim),
+        )
+        found.append((name, decision))
+    return rules.decide_everywhere(found)
+
+
+def _looked_at(row: StudyRow, measure: str) -> rules.Group:
+    """A row as the rules take it; an analysis of all models together may have looked at its first seeds alone."""
+    group = group_of(row, measure)
+    if not measure.startswith("analysis.") or row.missing or row.failures:
+        return group
+    return rules.Group(row.label, {seed: group.values[seed] for seed in row.seeds if measure in row.seeds[seed]})
 
 
 def _best_among(results: StudyResults, claim: ClaimConfig, rows: list[StudyRow], faults: list[str]) -> rules.Decision:

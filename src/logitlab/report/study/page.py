@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from logitlab.config.errors import RecordError
+from logitlab.records.analysis import Analysis
 from logitlab.records.files import write_atomic
 from logitlab.records.papers import PaperTable
 from logitlab.records.study import StudyResults
@@ -22,9 +23,13 @@ from .claims import Verdict, rule_text, verdicts
 from .paper import PaperReading, read_paper
 from .plain_text import one_line, plain, visible
 from .prose import to_html
+from .reading import places
 from .searches import searches
 from .state import overview, scale_text, study_command, study_state
 from .table import StudyTable, study_table
+
+if TYPE_CHECKING:
+    from ..analysis import AnalysisSections
 
 _PACKAGES = ("logitlab", "matplotlib", "numpy", "jinja2", "scipy")
 #: Text, mark and style of a verdict: never the colour alone.
@@ -112,22 +117,79 @@ def render_study(results: StudyResults, paper: PaperTable | None = None) -> str:
 
 
 def _pictures(results: StudyResults, reading: PaperReading, table: StudyTable) -> Iterator[dict[str, Any]]:
-    """Draw once; then leave out the curves, and then all pictures, until the page is small enough."""
+    """Draw once; then leave out the curves, more and more of the analysis, and then all, until the page is small."""
     # Pictures need NumPy and matplotlib, which nobody waits for who wants the table alone.
     from . import pictures
 
     figures = pictures.draw_figures(results)
     beside = pictures.against_paper(results, reading, table.correlations)
     curves = pictures.curves(results)
-    room = sum(each.size for each in figures) + sum(panel.size for panel in beside)
-    everything = room + sum(panel.size for panel in curves)
-    if everything < MOST_BYTES:
-        yield {"figures": figures, "beside": beside, "curves": curves, "left_out": ""}
-    if room < MOST_BYTES:
-        words = "The curves through the epochs were left out to keep this file small."
-        yield {"figures": figures, "beside": beside, "curves": [], "left_out": words}
-    words = "So many rows leave no room for pictures."
-    yield {"figures": [], "beside": [], "curves": [], "left_out": words}
+    own = sum(each.size for each in figures) + sum(panel.size for panel in beside)
+    through = sum(panel.size for panel in curves)
+    last: dict[str, Any] = {}
+    for analysis, words in _analysis(results):
+        room = MOST_BYTES - own - (analysis.size if analysis else 0)
+        last = {"analysis": analysis, "analysis_words": words}
+        if through < room:
+            yield {"figures": figures, "beside": beside, "curves": curves, "left_out": "", **last}
+        if room > 0:
+            left_out = "The curves through the epochs were left out to keep this file small."
+            yield {"figures": figures, "beside": beside, "curves": [], "left_out": left_out, **last}
+    left_out = "So many rows leave no room for pictures."
+    yield {"figures": [], "beside": [], "curves": [], "left_out": left_out, **last}
+
+
+def _analysis(results: StudyResults) -> Iterator[tuple[AnalysisSections | None, str]]:
+    """Draw what was measured of all models, with ever fewer pictures, at last with none; and what is said of it."""
+    if results.analysis is None:
+        asked = results.definition.analysis is not None
+        waits = "The models are analysed after the last trial; nothing has been so far." if asked else ""
+        yield None, f"The analysis cannot be shown. {results.analysis_fault}" if results.analysis_fault else waits
+        return
+    from ..analysis import Limits, analysis_sections
+    from ..analysis_page import within
+
+    # Half of the page: the other half is the study's.
+    models = _model_places(results, results.analysis)
+    for found in within(results.analysis, MOST_BYTES // 2, places=models):
+        yield found, ""
+    least = analysis_sections(results.analysis, places=models, limits=Limits(0, 0, 0, scores=False))
+    for share in (2, 4, 8):
+        kept, left_out = _sections_within(least, MOST_BYTES // share)
+        if kept.sections and left_out:
+            yield kept, f"Left out to keep this file small: {', '.join(left_out)}; 'analysis/analysis.json' holds them."
+    yield None, "The pictures of the analysis leave no room for this page: 'analysis/analysis.json' holds its numbers."
+
+
+def _sections_within(found: AnalysisSections, room: int) -> tuple[AnalysisSections, list[str]]:
+    """Return an analysis with the sections that fit, the first ones first, and the names of the others."""
+    kept, left_out = [], []
+    for section in found.sections:
+        if section.size <= room:
+            room -= section.size
+            kept.append(section)
+        else:
+            left_out.append(section.short)
+    return replace(found, sections=tuple(kept)), left_out
+
+
+def _model_places(results: StudyResults, analysis: Analysis) -> dict[str, int]:
+    """Return label of a model → a place of its own, which has the colour, dash and mark of its row.
+
+    Places that differ by a multiple of ``COLOURS`` look alike; the first model of a row stands at the row's own.
+    """
+    from ..figures.canvas import COLOURS
+
+    own, rows = places(results), {trial.identity: trial.row for trial in results.plan.trials}
+    step = COLOURS * (1 + len(own) // COLOURS)
+    met: dict[str, int] = {}
+    found = {}
+    for model in analysis.models:
+        # Results that somebody put together by hand may hold models of no row.
+        row = rows.get(model.identity or "", "")
+        found[model.label] = own.get(row, len(own)) + step * met.setdefault(row, 0)
+        met[row] += 1
+    return found
 
 
 def _claim(verdict: Verdict, results: StudyResults) -> _Claim:
@@ -172,6 +234,7 @@ def _source(results: StudyResults, reading: PaperReading) -> str:
     # Seeds are numbers: a mapping of them is written as pairs.
     add([(row.label, sorted(row.seeds.items()), sorted(row.failures.items()), row.missing) for row in results.rows])
     add(results.records, results.searched, reading.columns, reading.notes)
+    add(results.analysis and results.analysis.to_json(), results.analysis_fault)
     if reading.table is not None:
         add([(*place, asdict(cell)) for place, cell in reading.table.cells.items()])
     return found.hexdigest()

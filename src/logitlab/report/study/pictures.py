@@ -16,6 +16,7 @@ from logitlab.statistics import Estimate, mean_and_error, present
 from logitlab.statistics.rank_correlation import double_ranks
 
 from .correlations import Correlation
+from .epochs import epoch_figures
 from .paper import PaperReading
 from .reading import (
     axis_value,
@@ -112,11 +113,12 @@ def curves(results: StudyResults) -> list[Panel]:
 def _figure(results: StudyResults, config: FigureConfig, number: int) -> Figure:
     rows, faults = resolve(results, config.rows)
     rows = rows if config.rows else list(results.rows)
-    faults += [fault for measure in config.measures if (fault := unknown_measure(results, measure)) is not None]
+    if config.kind != "epochs":
+        faults += [fault for measure in config.measures if (fault := unknown_measure(results, measure)) is not None]
     if config.kind == "scatter":
         panels = [_scatter(results, config, rows, f"figure-{number}")]
     else:
-        draw = _dots if config.kind == "dots" else _lines
+        draw = {"dots": _dots, "lines": _lines, "epochs": epoch_figures}[config.kind]
         panels = [
             panel
             for each, measure in enumerate(config.measures)

@@ -5,6 +5,7 @@ from .decision import DOES_NOT, HOLDS, NOT_DECIDED, Decision, Group, Verdict
 from .differences import Contest, decide_difference, decide_differences
 from .everywhere import decide_everywhere
 from .ranks import decide_same_order, decide_trend
+from .within import decide_exceeds
 
 __all__ = [
     "DOES_NOT",
@@ -18,6 +19,7 @@ __all__ = [
     "decide_difference",
     "decide_differences",
     "decide_everywhere",
+    "decide_exceeds",
     "decide_same_order",
     "decide_trend",
 ]
