@@ -45,7 +45,7 @@ class TrainingConfig(Configuration):
         clip_gradient_norm: largest norm of the gradient; None for none.
         mixup: α of Mixup's Beta distribution; 0 for none.
         augmentation: ``"none"``, ``"crop"``, ``"crop_flip"``, ``"resized_crop_flip"`` (W A.1 for ImageNet) or
-            ``"autoaugment"``; None takes the data set's own.
+            ``"autoaugment"``, or ``"resized_autoaugment"`` (W Tables C.2, C.3); None takes the data set's own.
         sampler: ``"random"`` permutation or ``"class_balanced"`` draws with replacement.
         early_stopping_epochs: stop when validation accuracy has not improved for this many epochs, and keep
             the best epoch; None trains to the end and keeps the last epoch.
@@ -74,7 +74,9 @@ class TrainingConfig(Configuration):
     precision: Literal["float32", "bfloat16"] = "float32"
     clip_gradient_norm: float | None = Field(None, gt=0)
     mixup: float = Field(0.0, ge=0)
-    augmentation: Literal["none", "crop", "crop_flip", "resized_crop_flip", "autoaugment"] | None = None
+    augmentation: (
+        Literal["none", "crop", "crop_flip", "resized_crop_flip", "autoaugment", "resized_autoaugment"] | None
+    ) = None
     sampler: Literal["random", "class_balanced"] = "random"
     early_stopping_epochs: int | None = Field(None, ge=1)
     freeze_backbone: bool = False

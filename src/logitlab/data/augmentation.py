@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Augmentation = Literal["none", "crop", "crop_flip", "resized_crop_flip", "autoaugment"]
+Augmentation = Literal["none", "crop", "crop_flip", "resized_crop_flip", "autoaugment", "resized_autoaugment"]
 
 # The CIFAR-10 policy was found on 32-pixel images, the ImageNet policy on 224-pixel ones.
 _LARGEST_SMALL_IMAGE = 64
@@ -37,6 +37,7 @@ def prepare_batch(
       the original size, then mirrored likewise; W A.1 for ImageNet (Szegedy et al. 2015, §6).
     - ``"autoaugment"``: ``"crop_flip"``, then torchvision's AutoAugment (Cubuk et al. 2019), the CIFAR-10 policy up
       to 64 pixels and the ImageNet policy above.
+    - ``"resized_autoaugment"``: the same after ``"resized_crop_flip"``, as ImageNet is trained (W Tables C.2 and C.3).
 
     Every draw comes from ``generator``; torch's global generators are left as they were.
 
@@ -61,11 +62,11 @@ def prepare_batch(
     if augmentation != "none":
         if generator is None:
             raise ValueError(f"Augmentation '{augmentation}' needs a torch.Generator; pass generator=….")
-        crop = random_resized_crop if augmentation == "resized_crop_flip" else random_crop
+        crop = random_resized_crop if augmentation.startswith("resized") else random_crop
         images = crop(images, generator)
         if augmentation != "crop":
             images = random_flip(images, generator)
-        if augmentation == "autoaugment":
+        if augmentation.endswith("autoaugment"):
             images = auto_augment(images, generator)
     mean, std = (values.to(images.device, torch.float32).view(-1, 1, 1) for values in (mean, std))
     return images.float().div_(255).sub_(mean).div_(std)

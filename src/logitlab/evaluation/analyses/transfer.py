@@ -49,7 +49,7 @@ def corruption(subject: Subject, request: Request) -> dict[str, Any]:
     """Mean corruption error over the corruptions of ImageNet-C at five severities, without a baseline.
 
     AlexNet's errors, which the literature divides by, belong to ImageNet; on other images a mean of errors is what can
-    be said.
+    be said. ``alexnet`` is W Table 2's number all the same, for models of ImageNet.
     """
     from ..corruption import corruption_errors
 
@@ -70,4 +70,4 @@ def corruption(subject: Subject, request: Request) -> dict[str, Any]:
     limit = subject.around.limit
     if limit is not None and limit < len(images):
         entry["convention"] += f"; {limit} of {len(images)} images"
-    return {**entry, "errors": errors}
+    return {**entry, "alexnet": mean_corruption_error(errors).value, "errors": errors}
