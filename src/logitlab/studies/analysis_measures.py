@@ -89,8 +89,8 @@ def analysis_measures(analysis: Analysis, rows: Mapping[str, str]) -> dict[str, 
         if (identity := identities.get(label)) is not None:
             found.setdefault(identity, {}).update(
                 {
-                    f"{ANALYSIS}.ood.{title}.{score}.{key}": value
-                    for title, scores in sets.items()
+                    f"{ANALYSIS}.ood.{_title(name)}.{score}.{key}": value
+                    for name, scores in sets.items()
                     for score, values in scores.items()
                     for key, value in values.items()
                 }
@@ -105,6 +105,11 @@ def analysis_measures(analysis: Analysis, rows: Mapping[str, str]) -> dict[str, 
         note(label, "cka.first", [first for first, _ in mine])
         note(label, "cka.last", [last for _, last in mine])
     return found
+
+
+def _title(name: str) -> str:
+    """What tables call a set of images: ``food101`` for Food101, the last part of a path."""
+    return name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1].lower() or name
 
 
 def _alike(seeds: Mapping[str, int | None], one: str, other: str) -> bool:

@@ -124,7 +124,9 @@ class _Told(studies.Silent):
         self.told = told
 
     def notice(self, text: str) -> None:
-        self.told.append(text)
+        # That a model is being measured, or has been, is no remark.
+        if not re.search(r": (measuring|measured on .*)\.$", text):
+            self.told.append(text)
 
 
 @cache

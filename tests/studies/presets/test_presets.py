@@ -209,7 +209,11 @@ def test_rows_and_columns_stand_in_the_papers_table(name: str, scale: str) -> No
     assert definition.paper is not None
     table = read_paper_table(definition.paper.table)
     names = [row.entry.paper_row or row.label for row in rows_of(definition)]
-    assert tuple(names) == table.rows
+    if (name, scale) == ("w-table-6", "small"):
+        # The sweep over κ has two of the paper's temperatures.
+        assert [row for row in names if row in table.rows] == ["0.05", "0.02"]
+    else:
+        assert tuple(names) == table.rows
     wanted = {*definition.paper.columns, *(column.paper for column in definition.columns if column.paper)}
     wanted |= {claim.paper for claim in definition.claims if claim.paper}
     assert wanted <= set(table.columns)

@@ -82,7 +82,7 @@ class FineTuneOptions(Configuration):
         if recipe.freeze_backbone:
             raise ValueError("fine-tuning trains the backbone; without it, take the stage 'linear_probe'")
         usual = TrainingConfig(**FINE_TUNING).model_dump(mode="json")
-        return {key: value for key, value in recipe.model_dump(mode="json").items() if value != usual[key]}
+        return {key: value for key, value in recipe.model_dump(mode="json").items() if value != usual.get(key)}
 
     @property
     def recipe(self) -> TrainingConfig:
