@@ -30,6 +30,10 @@ HERE = Path(__file__).parent
 INDEX = HERE.parent / "results.md"
 WIDTH = 1280
 
+# What is left of a page for its picture.
+_FIGURES_ALONE = """for (const part of document.querySelectorAll("section, nav, footer"))
+    if (!["figures", "analysis"].includes(part.id)) part.remove()"""
+
 #: Verdicts in the order of the summary.
 _WORDS = {"holds": "hold", "does not": "do not", "not decided at this scale": "are not decided"}
 
@@ -69,7 +73,7 @@ def where(results: StudyResults) -> str:
     ]
     for row in results.rows:
         name, source, trails = head_trails(row.plan.head)
-        code = ", ".join(trail.link(up) for trail in trails)
+        code = ", ".join(f"{trail.link(up)}: {escape_markdown(trail.source)}" for trail in trails)
         lines.append(f"| {escape_markdown(row.label)} | [{name}](../heads/{name}.md): {source} | {code} |")
     lines += ["", "| measure | code | in the paper |", "| --- | --- | --- |"]
     for measure in measures_of(results):
@@ -88,13 +92,14 @@ def measures_of(results: StudyResults) -> list[str]:
 
 
 def picture(page: Path, target: Path) -> None:
-    """Take a picture of the whole page."""
+    """Take a picture of the figures of a page; its tables and claims stand beside it as text."""
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": WIDTH, "height": 900})
         tab.goto(page.resolve().as_uri())
+        tab.evaluate(_FIGURES_ALONE)
         shot = Path(folder) / "page.png"
         tab.screenshot(path=shot, full_page=True)
         browser.close()
@@ -165,7 +170,7 @@ def main(names: Sequence[str]) -> None:
             assert results.folder is not None
             page = write_study_report(results, results.folder / "report.html")
             picture(page, HERE / f"{name}.webp")
-            parts = [study_markdown(results), where(results), how(results), f"![The page]({name}.webp)\n"]
+            parts = [study_markdown(results), where(results), how(results), f"![The figures]({name}.webp)\n"]
             (HERE / f"{name}.md").write_text("\n".join(parts), encoding="utf-8")
             sys.stdout.write(f"{name}: {len(results.records)} trials, {len(studies[-1][1])} claims\n")
         INDEX.write_text(index(studies), encoding="utf-8")

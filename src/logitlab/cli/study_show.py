@@ -75,6 +75,8 @@ def rule_text(claim: ClaimConfig) -> str:
 
     >>> print(rule_text(ClaimConfig(text="a", rule="above", measure="test.accuracy", rows=["b", "c"], than="d")))
     above: test.accuracy of b, c above that of d (paired t-tests, Holm-corrected, p ≤ 0.05)
+    >>> print(rule_text(ClaimConfig(text="a", rule="exceeds", measure="test.nll", than_measure="test.ece")))
+    exceeds: test.nll of all rows is larger than test.ece of the same models (paired t-test over the models, p ≤ 0.05)
     """
     rows = ", ".join(claim.rows) or "all rows"
     level = f"p ≤ {claim.level:g}"
@@ -85,6 +87,11 @@ def rule_text(claim: ClaimConfig) -> str:
         )
     if claim.rule in ("increases", "decreases"):
         return f"{claim.rule}: {claim.measure} of {rows} along {claim.along} (Spearman's ρ, {level})"
+    if claim.rule == "exceeds":
+        return (
+            f"exceeds: {claim.measure} of {rows} is larger than {claim.than_measure} of the same models (paired t-test "
+            f"over the models, {level})"
+        )
     if claim.rule == "best_among":
         return f"best_among: the row with the {claim.better[:-2]}est {claim.measure} is one of {rows} ({level})"
     return f"paper_order: {claim.measure} orders {rows} as the paper's '{claim.paper}' does (Spearman's ρ, {level})"
@@ -107,9 +114,9 @@ def _analysis(config: AnalysisConfig) -> str:
 
 
 def _description(text: str) -> list[str]:
-    """Fill paragraphs; tables and lists stay as they are."""
+    """Fill paragraphs; tables and lists stay as they are. A star is a star here, with a backslash or without."""
     lines: list[str] = []
-    for paragraph in re.split(r"\n\s*\n", text.strip()):
+    for paragraph in re.split(r"\n\s*\n", re.sub(r"\\([*_])", r"\1", text).strip()):
         if re.search(r"^\s*([|>#]|[-*+] |\d+\. )", paragraph, flags=re.MULTILINE):
             lines += paragraph.splitlines()
         else:

@@ -81,15 +81,6 @@ def test_it_has_the_three_scales(name: str) -> None:
     assert scales[0] == "small"
 
 
-@pytest.fixture(scope="session")
-def shared_runs(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """One folder for all presets, and for all processes that test: a trial that presets share is trained once."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "presets-at-tiny"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list_presets())
 def test_it_runs_whole_at_tiny(name: str, shared_runs: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -339,10 +340,9 @@ def test_figure_4_takes_food_for_strange_as_t_does() -> None:
 
 
 @pytest.mark.slow
-def test_the_kappa_of_table_1_is_that_of_each_way_and_not_least_squares(tmp_path) -> None:
-    outcome = studies.run(
-        "t-table-1", scale="tiny", executor="serial", out=tmp_path, data_root=tmp_path, device="cpu", report=False
-    )
+def test_the_kappa_of_table_1_is_that_of_each_way_and_not_least_squares(shared_runs: Path) -> None:
+    where = {"scale": "tiny", "executor": "serial", "out": shared_runs, "device": "cpu", "report": False}
+    outcome = studies.run("t-table-1", **where)
     assert outcome.failed == ()
     rows = {row.label: row for row in outcome.results.rows}
     own = {label: row.values("test.kappa") for label, row in rows.items()}
@@ -353,7 +353,13 @@ def test_the_kappa_of_table_1_is_that_of_each_way_and_not_least_squares(tmp_path
     assert all(own["LS"][seed] == pytest.approx(squares["LS"][seed], rel=0.15) for seed in (0, 1))
     # With ten classes the weights of ML's features are far from the 1000 of ImageNet: its verdict may be any.
     figure = studies.run(
-        "t-figure-1", scale="tiny", executor="serial", out=tmp_path, data_root=tmp_path, device="cpu", report=False
+        "t-figure-1",
+        scale="tiny",
+        executor="serial",
+        out=shared_runs,
+        data_root=shared_runs,
+        device="cpu",
+        report=False,
     )
     for row in figure.results.rows:
         # The last epoch is what the table measures: one training.

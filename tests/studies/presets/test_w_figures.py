@@ -351,12 +351,6 @@ def test_layers_that_are_spoken_of_are_there(name: str, scale: str) -> None:
         assert named == {before, "features"}
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all of them: what they share is trained once."""
-    return tmp_path_factory.mktemp("w-figures")
-
-
 # What stands in the page of each, and how its claims must end where ours is no question of chance.
 PAGES: dict[str, tuple[str, ...]] = {
     "w-figure-1": ("Do they make the same mistakes?",),
@@ -377,8 +371,8 @@ PAGES: dict[str, tuple[str, ...]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
-def test_it_runs_at_tiny(name: str, shared: Path) -> None:
-    outcome = studies.run(name, scale="tiny", executor="serial", out=shared, device="cpu", report=True)
+def test_it_runs_at_tiny(name: str, shared_runs: Path) -> None:
+    outcome = studies.run(name, scale="tiny", executor="serial", out=shared_runs, device="cpu", report=True)
     assert outcome.failed == ()
     results = outcome.results
     assert all(len(row.seeds) == 2 and not row.missing for row in results.rows)
@@ -413,10 +407,10 @@ def check_analysis(name: str, analysis: Any) -> None:
 
 
 @pytest.mark.slow
-def test_what_claims_of_figures_rest_on(shared: Path) -> None:
+def test_what_claims_of_figures_rest_on(shared_runs: Path) -> None:
     """A mean of a table, worked out once more from the matrix in its page."""
     results = studies.run(
-        "w-figure-d2", scale="tiny", executor="serial", out=shared, device="cpu", report=False
+        "w-figure-d2", scale="tiny", executor="serial", out=shared_runs, device="cpu", report=False
     ).results
     assert results.analysis is not None
     votes = next(each for each in results.analysis.between["agreement"] if each["kind"].endswith("ensembles"))

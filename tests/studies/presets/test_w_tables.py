@@ -369,16 +369,10 @@ def test_the_shorter_rows_of_table_c3_are_trials_of_table_c2(scale: str) -> None
         assert trial == shorter[label.removesuffix(", shorter") + " + AutoAugment"]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all of them: what two presets share is trained once."""
-    return tmp_path_factory.mktemp("w-tables")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_at_tiny_every_column_has_numbers_and_every_claim_a_verdict(name: str, runs: Path) -> None:
-    outcome = studies.run(name, scale="tiny", executor="serial", out=runs, device="cpu", report=True)
+def test_at_tiny_every_column_has_numbers_and_every_claim_a_verdict(name: str, shared_runs: Path) -> None:
+    outcome = studies.run(name, scale="tiny", executor="serial", out=shared_runs, device="cpu", report=True)
     assert outcome.failed == ()
     assert outcome.complete
     for row in outcome.results.rows:

@@ -19,8 +19,11 @@ _CODE = re.compile(r"(`[^`]+`)")
 _RULE = re.compile(r"\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?")
 
 
+_ESCAPED = re.compile(r"\\([*_`|\\])")
+
+
 def to_html(text: str) -> Markup:
-    """Write a description; all else than the few forms stands as it is, and every text is escaped.
+    r"""Write a description; all else than the few forms stands as it is, and every text is escaped.
 
     Links stay text: the page loads nothing and leads nowhere.
 
@@ -29,6 +32,8 @@ def to_html(text: str) -> Markup:
 
     >>> print(to_html("Is **this** `a<b`?"))
     <p>Is <b>this</b> <code>a&lt;b</code>?</p>
+    >>> print(to_html(r"*an averaged κ\* across samples*"))
+    <p><i>an averaged κ&#42; across samples</i></p>
     """
     from markupsafe import Markup
 
@@ -72,7 +77,8 @@ def _inline(text: str) -> str:
         if _CODE.fullmatch(part):
             parts.append(f"<code>{escape(part[1:-1])}</code>")
             continue
-        written = escape(part)
+        # A character after a backslash is no mark: κ\\* is a κ with a star.
+        written = _ESCAPED.sub(lambda found: f"&#{ord(found.group(1))};", escape(part))
         for pattern, form in _INLINE:
             written = pattern.sub(form, written)
         parts.append(written)
