@@ -80,6 +80,9 @@ step resume 60 "$python" -m logitlab compare digits --device cuda --epochs 5 --s
 # A study: rows that wait for others, stages, one trial at a time on the GPU; the second call must train nothing.
 step study 150 "$python" -m logitlab study run t-table-2 --scale tiny --device cuda --out "$folder/studies"
 step study_again 60 "$python" -m logitlab study run t-table-2 --scale tiny --device cuda --out "$folder/studies"
+# All models of a study side by side; and TS Table 11: what a step and the search for κ cost, by the stage 'timing'.
+step study_analysis 120 "$python" -m logitlab study run w-figure-3 --scale tiny --device cuda --out "$folder/studies"
+measured timing 120 "$python" -m logitlab study run ts-table-11 --scale tiny --device cuda --out "$folder/studies"
 # Two processes on one GPU share it through gloo only; NCCL asks for one GPU each.
 if ((gpus == 1)); then
   [[ $wanted != "  " && $wanted != *" processes "* ]] || echo "processes: not run: one GPU only"

@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,16 +46,24 @@ MEASURES: dict[str, tuple[str, str]] = {
     "analyse.rank": ("analysis/rank.py", "feature_rank"),
     "analyse.misclassification": ("analysis/confidence.py", "misclassification_ap"),
     "analyse.corruption": ("analysis/corruption_error.py", "mean_corruption_error"),
+    "analyse.densities": ("analysis/densities.py", "cosine_densities"),
+    "analyse.loss_by_cosine": ("analysis/loss_by_cosine.py", "loss_by_cosine"),
+    "analyse.sparse_softmax": ("analysis/sparse_softmax.py", "sparse_softmax"),
+    "analyse.spectra": ("analysis/spectra.py", "singular_values"),
     "analyse.hardness": ("analysis/hardness.py", "angular_visual_hardness"),
     "analysis.agreement": ("analysis/agreement.py", "agreement_matrix"),
+    "analysis.ensembles": ("analysis/ensembles.py", "mixed_ensembles"),
     "analysis.cka": ("analysis/cka.py", "cka_matrix"),
     "analysis.ood": ("analysis/ood.py", "ood_ap"),
     "ood": ("analysis/ood.py", "ood_ap"),
+    "shift": ("analysis/accuracy.py", "accuracy"),
+    "timing": ("training/stages/timing.py", "timing"),
     "linear_probe": ("analysis/linear_probe.py", "linear_probe"),
 }
 # Of what is no formula: where the paper speaks of it.
 _SOURCES = {
     "Head": "T (2): the κ that inference scales by",
+    "timing": "TS Table 11",
     "EpochRecord": "T Figure 1: κ at the end of an epoch; L Figures 6 and 7: error over training",
 }
 # What is measured on validation images is measured in the same way.
@@ -98,14 +108,15 @@ def measure_trail(measure: str) -> Trail:
     raise KeyError(f"No function is named for the measure '{measure}': add it to MEASURES.")
 
 
-def head_trails(head: str) -> tuple[str, str, list[Trail]]:
+def head_trails(head: str, parameters: Mapping[str, Any] | None = None) -> tuple[str, str, list[Trail]]:
     """Return of a head as a study writes it: its name, the paper's place, and the classes that it is made of.
 
     Args:
         head: ``name`` or ``name:key=value``.
+        parameters: of the head, beside those in ``head``.
     """
     written = parse_specification(head)
-    made = create_head(written.name, 8, 10, **written.parameters)
+    made = create_head(written.name, 8, 10, **{**written.parameters, **(parameters or {})})
     parts = [getattr(made, name, None) for name in ("loss_function", "margin", "temperature")]
     classes = [type(part) for part in parts if isinstance(part, torch.nn.Module)]
     if type(made) is not Head:

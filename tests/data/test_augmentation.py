@@ -90,7 +90,9 @@ def test_auto_augment_takes_the_policy_for_the_size(size: int, name: str, monkey
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("augmentation", ["crop", "crop_flip", "resized_crop_flip", "autoaugment", "resized_autoaugment"])
+@pytest.mark.parametrize(
+    "augmentation", ["crop", "crop_flip", "resized_crop_flip", "autoaugment", "resized_autoaugment"]
+)
 def test_augmentation_is_reproducible_and_leaves_the_global_generator(augmentation: str, channels: int) -> None:
     images = random_images(16, 16, channels)
     before = images.clone()
@@ -108,7 +110,9 @@ def test_augmentation_is_reproducible_and_leaves_the_global_generator(augmentati
     assert torch.equal(images, before)
 
 
-@pytest.mark.parametrize("augmentation", ["none", "crop", "crop_flip", "resized_crop_flip", "autoaugment", "resized_autoaugment"])
+@pytest.mark.parametrize(
+    "augmentation", ["none", "crop", "crop_flip", "resized_crop_flip", "autoaugment", "resized_autoaugment"]
+)
 def test_an_empty_batch_stays_empty(augmentation: str) -> None:
     images = torch.zeros(0, 3, 8, 8, dtype=torch.uint8)
     assert prepare_batch(images, ZERO, ONE, augmentation, seeded()).shape == (0, 3, 8, 8)  # type: ignore[arg-type]

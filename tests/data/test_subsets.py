@@ -197,6 +197,9 @@ def test_as_out_of_distribution_images_the_test_part_of_the_classes():
         ("digits:classes=0,1", r"Got '0,1'. Write classes by number, as in classes=0-6 or classes=0-4\+7\+9"),
         ("digits:classes=-1+2", r"Got '-1\+2'"),
         ("digits:classes=0-999999999", r"the run '0-999999999' has more classes than any data set"),
+        # Each of a million looked for among a million would take hours.
+        ("digits:classes=0-999999+999999", r"class 999999 is named twice"),
+        ("digits:classes=0-999998+2000000-2000005", r"names more classes than any data set of 'digits' has. Write"),
         ("digits:clases=0-4", r"^'digits:clases=0-4': Unknown option of a data set 'clases'; did you mean 'classes'\?"),
         ("digits:x=1", r"Unknown option of a data set 'x'. Known: classes. Write"),
         ("npz:none.npz:clases=0-1", r"Unknown option of a data set 'clases'; did you mean 'classes'\?"),

@@ -25,7 +25,13 @@ def bold(name: str, column: str) -> set[str]:
 
 
 def test_the_tables_of_the_presets_are_there() -> None:
-    assert list_paper_tables() == ["t-table-2", "w-table-1", "w-table-6"]
+    expected = [
+        *("g-table-b2", "l-mnist", "t-figure-4", "t-table-1", "t-table-2", "t-table-3", "t-table-4a", "ts-figure-5"),
+        *(f"ts-table-{number}" for number in (10, 11, 12, 13, 14, 15, 9)),
+        "w-figure-d2",
+        *(f"w-table-{name}" for name in ("1", "2", "3", "4", "5", "6", "b1", "b2", "c1", "c2", "c3", "e1")),
+    ]
+    assert list_paper_tables() == expected
 
 
 def test_w_table_1() -> None:

@@ -31,6 +31,15 @@ def test_rows_may_have_one_model_each():
     assert (found.verdict, found.numbers["models"]) == (HOLDS, 2)
 
 
+@pytest.mark.parametrize("nothing", [{0: None, 1: None, 2: None}, {0: math.nan, 1: math.nan, 2: math.nan}, {}])
+def test_a_row_that_one_measure_is_undefined_for_is_left_out_and_named(nothing):
+    found = decide_exceeds([*zip(INSIDE, OUTSIDE), (INSIDE[0], Group("c", nothing))], ("inside", "outside"))
+    assert (found.verdict, found.numbers["models"]) == (HOLDS, 6)
+    assert found.evidence.endswith("Left out, for the two are not defined for any model: a.")
+    alone = decide_exceeds([(Group("c", nothing), Group("c", nothing))], ("inside", "outside"))
+    assert (alone.verdict, alone.evidence) == (NOT_DECIDED, "Not decided, because there is nothing to compare.")
+
+
 @pytest.mark.parametrize(
     ("pairs", "why"),
     [

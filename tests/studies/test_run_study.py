@@ -12,6 +12,7 @@ from logitlab.config.errors import ConfigurationError
 from logitlab.records import Store
 from logitlab.records.study import list_studies, read_definition, read_plan, study_folder
 from logitlab.studies import compare, define, gather_results, run
+from logitlab.studies.status import study_status
 
 STUDY = {
     "name": "tiny",
@@ -240,6 +241,35 @@ def test_the_failure_of_another_studys_stage_is_none_of_this_one(tmp_path: Path)
     assert again.complete
     assert again.failed == ()
     assert again.results.rows[0].failures == {}
+
+
+def test_a_stage_that_failed_for_another_study_keeps_no_stage_from_running(tmp_path: Path) -> None:
+    def asks(**stage: Any) -> dict[str, Any]:
+        return study(name=next(iter(stage)), heads=["softmax"], seeds=1, stages=[stage])
+
+    # Five images have no third to choose λ on.
+    failing = asks(linear_probe={"data": "digits", "train_limit": 5})
+    first = run(failing, executor="serial", out=tmp_path, report=False)
+    assert "'linear_probe' failed" in first.results.rows[0].failures[0]
+    shifted = asks(shift={"data": "digits"})
+    before = run(asks(timing={"repeats": 1}), executor="serial", out=tmp_path, report=False)
+    assert (before.failed, before.results.rows[0].failures) == ((), {})
+    # What the note of the failure says is of the first study alone, until something has succeeded.
+    run(failing, executor="serial", out=tmp_path, report=False)
+    second = run(shifted, executor="serial", out=tmp_path, report=False)
+    assert second.results.rows[0].failures == {}
+    assert "shift.digits.accuracy" in second.results.rows[0].seeds[0]
+    # One that fails for this study stays failed, and is not tried again unasked.
+    run(failing, executor="serial", out=tmp_path, report=False)
+    watch = Watch()
+    again = run(failing, executor="serial", out=tmp_path, report=False, progress=watch)
+    assert (watch.started, len(again.failed)) == ([], 1)
+    found = study_status(tmp_path, "linear_probe")
+    assert (found.done, found.failed, found.left) == (0, 1, 0)
+    Store(tmp_path).trial_folder(next(iter(second.results.records))).joinpath("stages").rename(tmp_path / "gone")
+    other = study_status(tmp_path, "shift")
+    assert (other.done, other.failed, other.left) == (0, 0, 1)
+    assert gather_results(tmp_path, "shift").rows[0].failures == {}
 
 
 def test_seeds_in_another_order_are_the_same_row(tmp_path: Path) -> None:

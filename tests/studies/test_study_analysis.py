@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import shutil
@@ -24,6 +25,7 @@ from logitlab.records.analysis import read_analysis
 from logitlab.records.study import ANALYSIS_FOLDER
 from logitlab.studies import analysis_of_study, define, gather_results, run
 from logitlab.studies.catalogue import definition_yaml
+from logitlab.studies.export import export_studies
 
 # Two rows of one head: what groups models by their head would take them for one.
 HEADS = [
@@ -124,6 +126,15 @@ def test_models_are_called_by_their_row_and_seed(whole: Any) -> None:
     assert (analysis.data.name, analysis.data.part) == ("digits", "test")
     assert set(analysis.measures) == {"accuracy", "separation"}
     assert not analysis.failures
+
+
+def test_rows_that_are_called_like_models_of_another_stay_apart() -> None:
+    rows = {"a": (0, 1), "a, seed 0": (0,), "a, seed 0 of 'a'": (0,), "a, seed 1": (0, 1)}
+    plan = SimpleNamespace(rows=rows)
+    trials = [SimpleNamespace(row=row, seed=seed) for row, seeds in rows.items() for seed in seeds]
+    labels = [analysis_of_study._label(plan, trial) for trial in trials]  # type: ignore[arg-type]
+    assert labels[0] == "a, seed 0 of 'a' of 'a'"
+    assert len(set(labels)) == len(trials)
 
 
 def test_agreement_is_what_the_trials_answered(whole: Any) -> None:
@@ -345,6 +356,33 @@ def test_a_damaged_analysis_is_told_and_made_anew(whole: Any, out: Path, measure
     assert measured == [4, 4]
     assert again.results.analysis == found.results.analysis
     assert file.read_text() == kept
+
+
+def test_numbers_between_models_of_another_form_are_told(whole: Any, out: Path) -> None:
+    found, _ = go(study("edited", {"measures": ["agreement"]}), out)
+    file = found.folder / ANALYSIS_FOLDER / "analysis.json"
+    values = json.loads(file.read_text())
+    for wrong in ({"agreement": 3}, {"agreement": [{}]}, {"ensembles": {"names": ["slow"], "value": [[None]]}}):
+        file.write_text(json.dumps({**values, "between": wrong}))
+        results = gather_results(out, "edited")
+        assert results.analysis is None
+        assert results.analysis_fault.startswith("'analysis.json' is damaged: what lies between its models")
+        assert results.analysis_fault.endswith("'logitlab study run' makes it anew.")
+
+
+def test_its_numbers_are_exported(whole: Any, out: Path) -> None:
+    found, _ = go(study("outgoing", {"measures": ["agreement"]}), out)
+    target = out / "outgoing.csv"
+    assert not export_studies(out, "csv", target, sys.stdout, "outgoing").damage
+    with target.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    key = "analysis.agreement.same_row"
+    expected = {(row.label, seed): value for row in found.results.rows for seed, value in row.values(key).items()}
+    assert len(expected) == 4
+    assert {(row["row"], int(row["seed"])): float(row[key]) for row in rows} == pytest.approx(expected)
+    (found.folder / ANALYSIS_FOLDER / "analysis.json").write_text("{")
+    (damage,) = export_studies(out, "csv", target, sys.stdout, "outgoing").damage
+    assert damage.startswith("The analysis of 'outgoing' is left out. Cannot read 'analysis.json': it is not whole")
 
 
 def test_an_analysis_of_other_trials_is_not_shown(whole: Any, out: Path) -> None:

@@ -24,6 +24,9 @@ class DataConfig(Configuration):
         train_limit: at most this many training images (a class-balanced choice by ``split_seed``); None
             for all.
         validation_fraction: share of the training images that is held out, in (0, 1).
+        train_on_held_out: train on the images that are held out as well, once they have chosen what there is to choose
+            (W A.1: on a hold-out, and then on all). They are measured all the same, and these measures are then of
+            images that were trained on. The trials of a search hold them out whatever stands here.
         split_seed: seed of the held-out choice, and of ``train_limit``'s.
     """
 
@@ -31,7 +34,16 @@ class DataConfig(Configuration):
     image_size: int | None = Field(None, ge=4)
     train_limit: int | None = Field(None, ge=2)
     validation_fraction: float = Field(0.1, gt=0, lt=1)
+    train_on_held_out: bool = False
     split_seed: int = Field(0, ge=0)
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Trials of before this option existed stay the trials that they were."""
+        values: dict[str, Any] = serialize(self)
+        if not self.train_on_held_out:
+            values.pop("train_on_held_out", None)
+        return values
 
 
 class ComponentConfig(Configuration):

@@ -54,7 +54,8 @@ def find_notmnist(root: Path, stem: str) -> Path:
 def load_notmnist(root: Path, image_size: int | None = None) -> DataSet:
     """Load the 10,000 letters A to J of notMNIST's test part, 28x28 grey; a fifth of each class is our test part.
 
-    As an out-of-distribution set the same name means all of them; see `logitlab.data.load_ood`.
+    The letters as published repeat themselves: 44 of the 2,000 test images are also, pixel by pixel, among the training
+    images. As an out-of-distribution set the same name means all of them; see `logitlab.data.load_ood`.
 
     Args:
         root: the folder that holds data sets.

@@ -40,14 +40,16 @@ def split_data(data: DataSet, config: DataConfig) -> Split:
     Both choices depend on ``config.split_seed`` and the labels alone, never on the seed of a trial. The
     validation part does not depend on ``train_limit``, so trials with different limits are measured alike,
     and a smaller limit chooses among the images of a larger one. A set that brings validation images of its
-    own keeps them, and ``validation_fraction`` has no effect.
+    own keeps them, and ``validation_fraction`` has no effect. With ``train_on_held_out`` the validation part is one of
+    the training part.
 
     Args:
         data: the data set.
-        config: fraction, limit and seed.
+        config: fraction, limit and seed, and whether what is held out is trained on.
 
     Raises:
-        DataError: a class has fewer than 2 training images, or the limit is below the number of classes.
+        DataError: a class has fewer than 2 training images, the limit is below the number of classes, or what is held
+            out shall be trained on and the set brings validation images of its own.
     """
     if config.train_limit is not None and config.train_limit < data.num_classes:
         raise DataError(
@@ -59,7 +61,14 @@ def split_data(data: DataSet, config: DataConfig) -> Split:
         kept, held_out = stratified_holdout(
             train.labels, config.validation_fraction, config.split_seed, data.class_names
         )
-        train, validation = train.select(kept), train.select(held_out)
+        validation = train.select(held_out)
+        if not config.train_on_held_out:
+            train = train.select(kept)
+    elif config.train_on_held_out:
+        raise DataError(
+            f"'{data.name}' brings validation images of its own, which stay apart. Leave train_on_held_out out, or put "
+            "these images among the training images."
+        )
     if config.train_limit is not None and config.train_limit < len(train):
         train = train.select(_balanced_choice(train.labels, config.train_limit, config.split_seed))
     return Split(train, validation, data.test)

@@ -20,6 +20,8 @@ from .images import Images, MemoryImages
 CLASSES: Final = ":classes="
 
 _OPTIONS: Final = ("classes",)
+# More than any data set has; so many numbers still fit in memory.
+_MOST: Final = 10**6
 _HOW: Final = "Write classes by number, as in classes=0-6 or classes=0-4+7+9"
 _RUN: Final = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 _OPTION: Final = re.compile(r"(?P<base>.+):(?P<key>\w+)=[^:/\\]*")
@@ -48,7 +50,7 @@ def read_classes(name: str) -> tuple[int, ...] | None:
     if CLASSES not in name:
         return None
     base, _, written = name.rpartition(CLASSES)
-    chosen: list[int] = []
+    chosen: dict[int, None] = {}
     for run in written.split("+"):
         found = _RUN.fullmatch(run)
         if found is None:
@@ -57,14 +59,18 @@ def read_classes(name: str) -> tuple[int, ...] | None:
         if last < first:
             raise DataError(f"'{name}': a run of classes goes from the lower to the higher. Got '{run}'. {_HOW}.")
         # A mistyped run would fill the memory before anybody could say so.
-        if last - first >= 10**6:
+        if last - first >= _MOST:
             raise DataError(f"'{name}': the run '{run}' has more classes than any data set of '{base}'. {_HOW}.")
-        chosen += range(first, last + 1)
-    if len(set(chosen)) < len(chosen):
-        twice = next(each for each in sorted(chosen) if chosen.count(each) > 1)
-        raise DataError(f"'{name}': class {twice} is named twice. Name each class once.")
+        for each in range(first, last + 1):
+            if each in chosen:
+                raise DataError(f"'{name}': class {each} is named twice. Name each class once.")
+            chosen[each] = None
+        # Many runs would fill it as well.
+        if len(chosen) > _MOST:
+            raise DataError(f"'{name}' names more classes than any data set of '{base}' has. {_HOW}.")
     if len(chosen) < 2:
-        raise DataError(f"'{name}': expected at least 2 classes. Got {len(chosen)}, class {chosen[0]}. {_HOW}.")
+        (only,) = chosen
+        raise DataError(f"'{name}': expected at least 2 classes. Got 1, class {only}. {_HOW}.")
     return tuple(chosen)
 
 

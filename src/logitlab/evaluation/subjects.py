@@ -118,9 +118,10 @@ class Subject:
         return DataConfig.model_validate({**own, "name": self.around.data, "image_size": side})
 
     @property
-    def split_rule(self) -> tuple[int | None, float, int]:
+    def split_rule(self) -> tuple[int | None, float, int, bool]:
         """What decides which images are in which part."""
-        return self.source.train_limit, self.source.validation_fraction, self.source.split_seed
+        source = self.source
+        return source.train_limit, source.validation_fraction, source.split_seed, source.train_on_held_out
 
     @cached_property
     def head(self) -> Head:

@@ -28,6 +28,7 @@ class StudyTrial:
         record: of a finished trial (see :class:`~logitlab.records.Record`), or the failure of another.
         ood: title of a set → its measures.
         stages: name of a stage → its result.
+        analysis: what the analysis of its study says of its model: key → number.
     """
 
     study: str
@@ -36,6 +37,7 @@ class StudyTrial:
     record: Mapping[str, Any] = field(repr=False)
     ood: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict, repr=False)
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    analysis: Mapping[str, float | None] = field(default_factory=dict, repr=False)
 
     @property
     def failed(self) -> bool:
@@ -51,7 +53,7 @@ class StudyTrial:
     @property
     def measures(self) -> dict[str, float | None]:
         """Every number that it measured under one key each; empty for a failed one."""
-        return {} if self.failed else flat_measures(self.record, self.ood, self.stages)
+        return {} if self.failed else {**flat_measures(self.record, self.ood, self.stages), **self.analysis}
 
     @property
     def history(self) -> Sequence[Mapping[str, Any]]:

@@ -308,8 +308,8 @@ def _label(analysis: AnalysisPlan, trial: PlannedTrial) -> str:
     several = len(analysis.rows[trial.row]) > 1
     label = f"{trial.row}, seed {trial.seed}" if several else trial.row
     # A row that is called like a model of another one.
-    if several and label in analysis.rows:
-        label = f"{trial.row} (seed {trial.seed})"
+    while several and label in analysis.rows:
+        label = f"{label} of '{trial.row}'"
     return printable(label)
 
 

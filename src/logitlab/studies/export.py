@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from ..config.errors import ConfigurationError
+from ..config.errors import ConfigurationError, RecordError
 from ..config.names import unknown_name
 from ..records.export import Row, check_parquet, gather_records, rows_of, write_csv, write_parquet
 from ..records.outgoing import check_output, whole_file
-from ..records.study import PlannedTrial, read_plan, study_folder
+from ..records.study import PlannedTrial, StudyPlan, read_definition, read_plan, study_folder
 from ..records.study_trials import StudyTrial, gather_trials, study_rows
 from ..report import comparison_table
 from ..report.latex import to_latex
 from .catalogue import choose_studies
-from .results import gather_results
+from .results import analysis_of, gather_results
 
 #: Of trials, whatever study they belong to.
 FORMATS = ("csv", "parquet", "latex")
@@ -138,14 +138,32 @@ def _trials(root: Path, names: Sequence[str]) -> tuple[list[StudyTrial], list[st
     trials: list[StudyTrial] = []
     damage: list[str] = []
     for name in names:
-        found, faults = gather_trials(root, name, read_plan(study_folder(root, name)))
-        trials += found
+        folder = study_folder(root, name)
+        plan = read_plan(folder)
+        found, faults = gather_trials(root, name, plan)
+        numbers, fault = _analysed(plan, folder)
+        trials += [
+            replace(trial, analysis=numbers.get(trial.plan.identity, {})) if trial.plan.role == "final" else trial
+            for trial in found
+        ]
+        faults += [fault] if fault else []
         damage += [fault for fault in faults if fault not in damage]
     if not trials:
         raise ConfigurationError(
             " ".join([f"No trial of {_listed(names)} has ended yet, so there is nothing to export.", *damage])
         )
     return trials, damage
+
+
+def _analysed(plan: StudyPlan, folder: Path) -> tuple[dict[str, dict[str, float | None]], str]:
+    """Return identity of a trial → what the analysis of its study says of its model; and what is damaged."""
+    try:
+        asked = read_definition(folder).analysis is not None
+    except RecordError:
+        # The plan alone says what is to be exported.
+        return {}, ""
+    _, numbers, fault = analysis_of(plan, folder) if asked else (None, {}, "")
+    return numbers, fault and f"The analysis of '{folder.name}' is left out. {fault}"
 
 
 def _unplanned(root: Path) -> tuple[list[StudyTrial], list[str]]:

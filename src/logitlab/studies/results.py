@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..config.errors import RecordError
 from ..config.names import printable
 from ..config.study import StudyDefinition
 from ..records import Store, has_ood, read_ood
 from ..records.analysis import ANALYSIS_FILE, Analysis, read_analysis
+from ..records.beside import concerns, files_beside
 from ..records.stages import has_stage, read_stage
 from ..records.study import (
     ANALYSIS_FOLDER,
@@ -25,6 +26,8 @@ from ..records.study import (
     study_folder,
 )
 from .analysis_measures import analysis_measures
+
+_ANEW: Final = "'logitlab study run' makes it anew."
 
 
 def gather_results(root: Path | str, name: str) -> StudyResults:
@@ -73,28 +76,42 @@ def results_of(store: Store, definition: StudyDefinition, plan: StudyPlan, folde
     searched = {
         planned.identity: measured.get(planned.identity) for planned in trials.values() if planned.role == "search"
     }
-    analysis, fault = (None, "") if definition.analysis is None or folder is None else _analysis(plan, folder)
-    if analysis is not None:
-        labels = {planned.identity: planned.row for planned in plan.trials if planned.role == "final"}
-        for identity, found in analysis_measures(analysis, labels).items():
+    analysis, fault = None, ""
+    if definition.analysis is not None and folder is not None:
+        analysis, numbers, fault = analysis_of(plan, folder)
+        for identity, found in numbers.items():
             measured.get(identity, {}).update(found)
     return StudyResults(definition, plan, tuple(rows), records, folder, searched, analysis, fault)
 
 
-def _analysis(plan: StudyPlan, folder: Path) -> tuple[Analysis | None, str]:
-    """Read the analysis of a study; a damaged one is said in a sentence, wherever the study lies."""
+def analysis_of(plan: StudyPlan, folder: Path) -> tuple[Analysis | None, dict[str, dict[str, float | None]], str]:
+    """Read the analysis of a study.
+
+    Args:
+        plan: of the study.
+        folder: of the study.
+
+    Returns:
+        the analysis, None where there is none or it cannot be used; identity of a trial → what it says of its model;
+        and why it cannot be used, in a sentence that is the same wherever the study lies.
+    """
     place = folder / ANALYSIS_FOLDER
     if not (place / ANALYSIS_FILE).exists():
-        return None, ""
+        return None, {}, ""
     try:
         found = read_analysis(place)
     except RecordError as fault:
         reason = str(fault).replace(f"{printable(str(place))}{os.sep}", "").replace(f"{place}{os.sep}", "")
-        return None, f"{reason.rstrip('.')}. 'logitlab study run' makes it anew."
+        return None, {}, f"{reason.rstrip('.')}. {_ANEW}"
     strange = {model.identity for model in found.models} - {trial.identity for trial in plan.trials}
     if strange:
-        return None, "The analysis is of other trials than the study has now; 'logitlab study run' makes it anew."
-    return found, ""
+        return None, {}, f"The analysis is of other trials than the study has now. {_ANEW}"
+    labels = {planned.identity: planned.row for planned in plan.trials if planned.role == "final"}
+    try:
+        return found, analysis_measures(found, labels), ""
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        # The form of what lies between models is free; a file that somebody edited may hold anything.
+        return None, {}, f"'{ANALYSIS_FILE}' is damaged: what lies between its models has another form. {_ANEW}"
 
 
 def _measures(
@@ -123,7 +140,7 @@ def _failure(store: Store, plan: StudyPlan, planned: PlannedTrial) -> str | None
         # What another study asked of the same model, and did not get, is no fault of this one.
         return None
     failure = store.failure(planned.identity)
-    if failure is None:
+    if failure is None or not concerns(failure["error"], files_beside(plan.sources, plan.stages)):
         return None
     return " ".join(str(failure["error"].get("message") or failure["error"].get("kind") or "no reason given").split())
 

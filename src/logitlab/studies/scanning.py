@@ -6,11 +6,12 @@ import heapq
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from ..records.beside import concerns
 from ..records.claims import STALE_SECONDS, Holder, holder
 
 #: How many records are read for their seconds, and how many failures for their causes.
@@ -39,7 +40,7 @@ class Findings:
     left: list[str] = field(default_factory=list)
 
 
-def scan(folder: Path, trials: Mapping[str, Iterable[str]]) -> Findings:
+def scan(folder: Path, trials: Mapping[str, Collection[str]]) -> Findings:
     """Look at trials.
 
     Args:
@@ -60,7 +61,7 @@ def scan(folder: Path, trials: Mapping[str, Iterable[str]]) -> Findings:
         if written is not None and all(os.path.exists(f"{base}/{identity}/{part}") for part in beside):  # noqa: PTH110
             found.done[identity] = written
         else:
-            _look_closer(found, identity)
+            _look_closer(found, identity, beside)
     return found
 
 
@@ -97,7 +98,7 @@ def sample_seconds(found: Findings, groups: Mapping[str, Iterable[str]]) -> dict
     return seconds
 
 
-def _look_closer(found: Findings, identity: str) -> None:
+def _look_closer(found: Findings, identity: str, beside: Collection[str]) -> None:
     """Look at a trial that is not done: its claims first, for a failed one may be tried again just now."""
     folder = found.folder / identity
     try:
@@ -110,7 +111,11 @@ def _look_closer(found: Findings, identity: str) -> None:
     elif "error.json" not in names:
         found.left.append(identity)
     elif len(found.failed) < FAILURES_READ:
-        found.failed[identity] = _read(folder / "error.json", "error")
+        error = _read(folder / "error.json", "error")
+        if concerns(error, beside):
+            found.failed[identity] = error
+        else:
+            found.left.append(identity)
     else:
         found.unread.append(identity)
 

@@ -12,9 +12,8 @@ from typing import Any, Final
 
 from ..config.errors import RecordError
 from ..config.names import printable
+from ..records.beside import files_beside
 from ..records.claims import Holder
-from ..records.ood import ood_path
-from ..records.stages import STAGES_FOLDER
 from ..records.study import PlannedTrial, StudyPlan, list_studies, read_definition, read_plan, study_folder
 from .scanning import Findings, sample_seconds, scan, trial_names
 
@@ -143,8 +142,7 @@ def study_status(root: Path | str, name: str) -> StudyStatus:
     except RecordError:
         # The plan alone says what is to be counted.
         title = ""
-    beside = [f"{STAGES_FOLDER}/{stage.identity}.json" for stage in plan.stages]
-    beside += [str(ood_path(Path(), source.fingerprint)) for source in plan.sources]
+    beside = files_beside(plan.sources, plan.stages)
     found = scan(
         Path(root) / "trials", {trial.identity: beside if trial.role == "final" else () for trial in plan.trials}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,10 @@ def study_file(study: str | Path) -> Path:
     if isinstance(study, str) and study in presets:
         return preset_path(study)
     path = Path(study).expanduser()
-    if path.is_file():
-        return path
+    with suppress(OSError):
+        # A name may be too long for a file.
+        if path.is_file():
+            return path
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise ConfigurationError(f"There is no file '{study}'. Give a YAML file, or a preset: {', '.join(presets)}.")
     nearest = nearest_name(str(study), presets)

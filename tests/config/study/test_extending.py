@@ -96,6 +96,9 @@ def test_a_fault_stands_where_it_was_written(folder: Path) -> None:
         ("extends: bass\n", "my.yaml:1: There is no study 'bass' to extend."),
         ("extends: 3\n", "my.yaml:1: 'extends' must name a preset or a file. Got 3."),
         ("extends: [base]\n", "my.yaml:1: 'extends' must name a preset or a file. Got"),
+        ("extends: .\n", "my.yaml:1: There is no study '.' to extend."),
+        ("extends: /\n", "my.yaml:1: There is no study '/' to extend."),
+        (f"extends: {'x' * 5000}\n", "my.yaml:1: There is no study 'xxx"),
         ("extend: base\nheads: [softmax]\n", "my.yaml:1: Unknown option 'extend'; did you mean 'extends'?"),
     ],
 )
@@ -106,6 +109,31 @@ def test_what_cannot_be_extended_is_told(
     with pytest.raises(ConfigurationError) as caught:
         parse_study(text, "my.yaml")
     assert caught.value.faults[0].startswith(message)
+
+
+def test_a_name_too_long_for_a_file_is_no_preset_either(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"extends: {'x' * 5000}\n")
+    with pytest.raises(ConfigurationError, match=r"^mine.yaml:1: Unknown study 'xxx"):
+        define(str(tmp_path / "mine.yaml"))
+
+
+def test_scales_can_be_taken_away(folder: Path) -> None:
+    (folder / "base.yaml").write_text("heads: [softmax]\nscales: {tiny: {seeds: 1}}\ndefault_scale: tiny\n")
+    (folder / "child.yaml").write_text("extends: base\nseeds: 7\nscales: null\n")
+    found = read_study(folder / "child.yaml")
+    assert (found.scale, found.seeds) == (None, 7)
+
+
+@pytest.mark.parametrize("line", ["extends: base", "default_scale: tiny", "scales: {more: {}}"])
+def test_a_scale_has_no_scales_and_extends_nothing(line: str, folder: Path) -> None:
+    (folder / "child.yaml").write_text(f"heads: [softmax]\nscales:\n  tiny:\n    {line}\n    sedes: 1\n")
+    with pytest.raises(ConfigurationError) as caught:
+        read_study(folder / "child.yaml")
+    key = line.partition(":")[0]
+    assert sorted(caught.value.faults) == [
+        f"child.yaml:4: '{key}' is no part of a scale. Write it at the top of the file, for all scales.",
+        "child.yaml:5: Unknown option 'sedes'; did you mean 'seeds'?",
+    ]
 
 
 def test_an_unknown_preset_gets_the_nearest_name(tmp_path: Path) -> None:
@@ -128,3 +156,9 @@ def test_a_long_chain_is_told(tmp_path: Path) -> None:
         (tmp_path / f"s{number}.yaml").write_text(f"extends: s{number + 1}\n")
     with pytest.raises(ConfigurationError, match="Expected at most 10 studies one below the other"):
         read_study(tmp_path / "s0.yaml")
+
+
+def test_a_file_of_the_name_of_a_preset_extends_the_preset(tmp_path: Path) -> None:
+    (tmp_path / "w-objectives.yaml").write_text("extends: w-objectives\nseeds: 7\n")
+    mine = define(str(tmp_path / "w-objectives.yaml"), "tiny")
+    assert mine.heads == define("w-objectives", "tiny").heads

@@ -214,7 +214,10 @@ def test_what_is_asked_stands_in_the_papers_table(name: str, scale: str) -> None
     if name in known:
         assert beside == known[name]
     else:
-        assert len(beside) == len(rows_of(definition))
+        # With ten classes no κ of TS Table 9 is below κ*; κ = 1 is, which its table does not have.
+        below = name == "ts-table-9" and not scale.startswith("paper")
+        alone = {row.entry.paper_row or row.label for row in rows_of(definition)} - beside
+        assert alone == ({"κ = 1"} if below else set())
 
 
 @pytest.mark.parametrize(("name", "scale"), [(name, scale) for name, scale in SCALES if scale.startswith("paper")])

@@ -342,7 +342,13 @@ def test_table_c2_at_the_papers_scale() -> None:
 
 @pytest.mark.parametrize("scale", ["small", "paper"])
 def test_the_first_rows_of_table_c2_are_trials_of_the_nine_objectives(scale: str) -> None:
-    ours, base = trials_of(study("w-table-c2", scale)), trials_of(study("w-objectives", scale))
+    table, objectives = study("w-table-c2", scale), study("w-objectives", scale)
+    if scale == "paper":
+        # The other rows choose their epoch on the hold-out, on which nothing of the table is trained therefore.
+        assert objectives.data.train_on_held_out
+        apart = objectives.data.model_copy(update={"train_on_held_out": False})
+        objectives = objectives.model_copy(update={"data": apart})
+    ours, base = trials_of(table), trials_of(objectives)
     for loss in ("Softmax", "Sigmoid", "Logit penalty", "Cosine softmax"):
         assert ours[loss] == base[loss]
 

@@ -61,9 +61,10 @@ def extended(document: Document, folder: Path, find: Finder | None = None, above
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"{where}'{EXTENDS}' must name a preset or a file. Got {name!r}.")
     path = _beside(name, folder)
-    if path is None:
+    if path is None or (find is not None and above and path.resolve() == above[-1]):
+        # A file of the name of a preset extends the preset, not itself.
         try:
-            path = None if find is None else find(name)
+            path = path if find is None else find(name)
         except ConfigurationError as fault:
             raise ConfigurationError([f"{where}{sentence}" for sentence in fault.faults]) from None
     if path is None:
@@ -76,18 +77,22 @@ def extended(document: Document, folder: Path, find: Finder | None = None, above
     find_table(base, path.parent)
     # What the lower one is called is no name for this one.
     base.values.pop("name", None)
-    return document.over(extended(base, path.parent, find, (*above, path.resolve())))
+    below = extended(base, path.parent, find, (*above, path.resolve()))
+    if "scales" in document.values and document.values["scales"] is None:
+        # Who takes the scales away takes away which one is the default.
+        below.values.pop("default_scale", None)
+    return document.over(below)
 
 
 def _beside(name: str, folder: Path) -> Path | None:
     """Find a study in a folder, by the name of its file or without the ending."""
     try:
         place = folder / Path(name).expanduser()
-    except RuntimeError:
-        # There is no home folder.
+        candidates = [place] if place.suffix in _SUFFIXES else [place.with_name(place.name + end) for end in _SUFFIXES]
+        return next((path for path in candidates if path.is_file()), None)
+    except (OSError, RuntimeError, ValueError):
+        # No home folder; a name that is too long for a file, or that no file can have, such as '.'.
         return None
-    candidates = [place] if place.suffix in _SUFFIXES else [place.with_name(place.name + end) for end in _SUFFIXES]
-    return next((path for path in candidates if path.is_file()), None)
 
 
 def find_table(document: Document, folder: Path) -> None:

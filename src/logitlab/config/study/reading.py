@@ -105,6 +105,12 @@ def _at_scale(document: Document, scale: str | None) -> tuple[Document, list[str
             f"{document.where((SCALES,))}'scales' must map names to what they change, such as 'tiny: {{seeds: 2}}'. "
             f"Got {scales!r}."
         )
+    for name, value in scales.items():
+        for key in (SCALES, DEFAULT_SCALE, EXTENDS):
+            if value and key in value:
+                place = document.where((SCALES, name, key))
+                faults.append(f"{place}'{key}' is no part of a scale. Write it at the top of the file, for all scales.")
+                del value[key]
     wanted = scale if scale is not None else default
     strange = [name for name in scales if not re.fullmatch(NAME_PATTERN, name)]
     if strange:
@@ -122,7 +128,7 @@ def _at_scale(document: Document, scale: str | None) -> tuple[Document, list[str
         else:
             faults.append(document.where((DEFAULT_SCALE,)) + unknown_name("scale", str(wanted), scales))
         wanted = None
-    elif wanted is None and scales and not faults:
+    elif wanted is None and scales and not strange:
         wanted = next(iter(scales))
     if wanted is not None:
         document.values[SCALES] = {name: value or {} for name, value in scales.items()}

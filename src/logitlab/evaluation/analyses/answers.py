@@ -39,11 +39,12 @@ def accuracy(subject: Subject, request: Request) -> dict[str, Any]:
 def calibration(subject: Subject, request: Request) -> Any:
     """NLL and ECE before and after temperature scaling (W Table 3).
 
-    The temperature is fitted on validation images where the test part is measured, else on the images themselves.
+    The temperature is fitted on validation images where the test part is measured and they were not trained on, else
+    on the images themselves.
     """
     _with_probabilities(subject)
     outputs, part = subject.measured, subject.around.part
-    other = subject.validation if part == "test" else None
+    other = subject.validation if part == "test" and not subject.source.train_on_held_out else None
     return temperature_scaling(
         outputs["logits"],
         outputs["labels"],

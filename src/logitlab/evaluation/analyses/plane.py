@@ -48,10 +48,7 @@ def plane(subject: Subject, request: Request) -> dict[str, Any]:
         "weight": _short(subject.weight.numpy()),
         "centers": subject.head.centers,
         "value": value,
-        "convention": "features as they are; value: class separation R², cosine distance"
-        + (
-            f"; {len(chosen)} of {outputs.rows} images drawn, seed {request.seed}" if len(chosen) < outputs.rows else ""
-        ),
+        "convention": convention,
         "n": outputs.rows,
         "split": part,
         "warnings": warnings,

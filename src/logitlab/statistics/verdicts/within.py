@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..paired import paired_difference
 from ..rank_correlation import write_p
+from ..summary import present
 from .decision import DOES_NOT, HOLDS, NOT_DECIDED, Decision, Group
 from .words import because, joined, sentence, written
 
@@ -22,7 +23,8 @@ def decide_exceeds(
 
     *Holds* when the mean difference over the models (row and seed) is above zero and a paired t-test over them is
     significant, *does not* when it is below zero and significant. Models of a row count as one each: it is a statement
-    about the models of the study, and no correction is needed for the one test.
+    about the models of the study, and no correction is needed for the one test. A row that one of the two is undefined
+    for altogether, as κ is for softmax, is left out, and the evidence says so.
 
     Args:
         pairs: of each row the first measure and the second.
@@ -39,12 +41,16 @@ def decide_exceeds(
     reasons = [each.not_whole for pair in pairs for each in pair if each.not_whole is not None]
     first: dict[int, float] = {}
     second: dict[int, float] = {}
+    without: list[str] = []
     for one, other in pairs:
+        before = len(first)
         for seed in sorted(one.values.keys() & other.values.keys()):
-            value, rival = one.values[seed], other.values[seed]
-            if value is not None and rival is not None:
+            both = present((one.values[seed], other.values[seed]))
+            if len(both) == 2:
                 place = len(first)
-                first[place], second[place] = value, rival
+                first[place], second[place] = both
+        if len(first) == before:
+            without.append(one.label)
     if not reasons and len(first) == 1:
         reasons.append("there is one model, and one decides nothing")
     if reasons or not first:
@@ -56,8 +62,15 @@ def decide_exceeds(
         f"{names[0]} minus {names[1]}: {written(found.mean, factor, decimals, signed=True)}{error} "
         f"({tested}, n = {found.n} models)"
     )
+    if without:
+        evidence = joined(evidence, sentence(f"Left out, for the two are not defined for any model: {_some(without)}"))
     numbers: dict[str, float | None] = {"difference": found.mean, "models": float(found.n)}
     if found.p is not None and found.p <= level:
         return Decision(HOLDS if found.mean > 0 else DOES_NOT, evidence, numbers, found.p)
     why = "all models differ by exactly the same" if found.p is None else f"p is above {level:g}"
     return Decision(NOT_DECIDED, joined(evidence, because([why])), numbers, found.p)
+
+
+def _some(labels: Sequence[str]) -> str:
+    rest = f" and {len(labels) - 4} more" if len(labels) > 4 else ""
+    return ", ".join(labels[:4]) + rest

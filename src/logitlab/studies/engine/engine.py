@@ -14,6 +14,7 @@ from ...config.study import StudyDefinition
 from ...config.study.rows import RowSpecification
 from ...config.trial import TrialConfig
 from ...records import OodSource, Store, has_ood
+from ...records.beside import concerns, files_beside
 from ...records.export import ood_measures_of
 from ...records.stages import has_stage
 from ...records.study import PlannedRow, PlannedTrial, StageSource, StudyPlan, flat_measures
@@ -208,11 +209,17 @@ class StudyEngine:
         if is_complete(self._store, trial, self._ood, self._stages):
             self._outcomes[identity] = self._outcome(identity)
             return
-        failure = self._store.failure(identity)
-        if failure is not None and not self._retry_failed and failure["error"].get("kind") not in PASSING_KINDS:
+        if not self._retry_failed and self._failed_for_good(identity):
             self._outcomes[identity] = self._outcome(identity)
             return
         self._new.append(trial)
+
+    def _failed_for_good(self, identity: str) -> bool:
+        """Whether a trial, or what this study does with its model, has failed for a reason of its own."""
+        failure = self._store.failure(identity)
+        if failure is None or failure["error"].get("kind") in PASSING_KINDS:
+            return False
+        return concerns(failure["error"], files_beside(self._ood, self._stages))
 
     def _outcome(self, identity: str) -> Outcome:
         if not self._store.is_done(identity):

@@ -92,8 +92,17 @@ class TrialMaker:
             # The images alone do not say which augmentation suits them, so the trial does.
             own = "none" if recipe.freeze_backbone else images.augmentation
             recipe = recipe.model_copy(update={"augmentation": own})
+        source = images.source
+        if source.train_on_held_out and not measure_test:
+            # It chooses: by images that it has not seen.
+            source = source.model_copy(update={"train_on_held_out": False})
+        if source.train_on_held_out and recipe.early_stopping_epochs is not None:
+            raise ConfigurationError(
+                f"'{row.label}' chooses its epoch by images that are held out, and trains on them. Leave "
+                "'data.train_on_held_out' out, or train to the last epoch."
+            )
         return TrialConfig(
-            data=images.source,
+            data=source,
             data_fingerprint=images.fingerprint,
             backbone=network,
             head=head,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ...config.errors import DataError
 from ...config.trial import TrialConfig
 from ...records import OodSource, Store
+from ...records.beside import LACKS, first_lacking
 from ...records.claims import holder, take_claim
 from ...records.study import StageSource
 from ..agenda import Agenda, Task
@@ -155,7 +156,13 @@ def note_failure(job: Job, trial: TrialConfig, kind: str, message: str, details:
     error: dict[str, Any] = {"kind": kind, "message": message}
     if details is not None:
         error["traceback"] = details
-    Store(job.root).write_error(trial.identity, trial.model_dump(mode="json"), error)
+    store = Store(job.root)
+    if trial.measure_test and store.is_done(trial.identity):
+        lacks = first_lacking(store.trial_folder(trial.identity), job.ood, job.stages)
+        if lacks is not None:
+            # Of what this study asks of the model; another one may ask for something else.
+            error[LACKS] = lacks
+    store.write_error(trial.identity, trial.model_dump(mode="json"), error)
 
 
 def bury(
