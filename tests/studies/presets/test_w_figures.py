@@ -365,7 +365,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "w-figure-e3": ("Are images of a class close to each other?",),
     "w-table-5": ("W Table 5",),
     "w-table-6": ("W Table 6",),
-    "w-figure-5": ("b: transfer (digits 7 to 9) and relearned weights, by temperature",),
+    "w-figure-5": ("b: average transfer and relearned weights, by temperature",),
 }
 
 

@@ -77,7 +77,7 @@ def _with_probabilities(subject: Subject) -> None:
         UndefinedError: the head has the link ``"none"`` (squared error).
     """
     if subject.link == "none":
-        raise UndefinedError("The head's logits stand for no probabilities: its loss is none of them.")
+        raise UndefinedError("Expected a link with probabilities. Got 'none': squared error defines none.")
 
 
 def misclassification(subject: Subject, request: Request) -> dict[str, Any]:
