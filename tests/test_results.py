@@ -111,7 +111,10 @@ def test_the_records_of_every_study_are_whole(kept: Path) -> None:
     store = Store(kept)
     for name in list_studies(kept):
         results = gather_results(kept, name)
-        assert results.definition == define(results.definition.name, "small")
+        # What was run is what the preset says; how it speaks of it may change.
+        words = {"title", "description", "source"}
+        preset = define(results.definition.name, "small")
+        assert results.definition.model_dump(exclude=words) == preset.model_dump(exclude=words)
         for row in results.rows:
             assert len(row.seeds) >= 3, f"{name}, {row.label}"
             assert not row.missing
