@@ -115,8 +115,8 @@ class _Told(studies.Silent):
         self.told = told
 
     def notice(self, text: str) -> None:
-        # That a model is being measured, or has been, is no remark.
-        if not re.search(r": (measuring|measured on .*)\.$", text):
+        # That a model is being measured, or has been, is no remark; nor that another process tests the same trials.
+        if not re.search(r": (measuring|measured on .*)\.$|running already", text):
             self.told.append(text)
 
 
