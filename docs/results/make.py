@@ -127,7 +127,7 @@ def index(studies: Sequence[tuple[StudyResults, Sequence[Verdict]]]) -> str:
         "Each claim stood with its rule in the preset before its study was measured. Two things to know: the nine objectives",
         "of W were trained for Table 1, whose accuracy, NLL, ECE and R² were published here before the further claims of",
         "Tables 3, 4 and E.1 about the same numbers were written; and the models of the sweep over κ were being trained,",
-        "with nobody looking, while the claims about them were written.",
+        "and nobody had seen more than two accuracies, while the claims about them were written.",
         "",
         f"{total} claims: {words}. {len(trials)} trials, {hours:.1f} hours of one core.",
         "",
