@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+import statistics
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -137,6 +139,42 @@ def test_the_pages_and_the_list_of_claims_are_what_the_records_say(kept: Path) -
             each.verdict for each in found
         ]
         assert f"logitlab study run {results.definition.name} --scale small" in index
+
+
+def records_of(kept: Path, name: str) -> dict[str, list[dict[str, Any]]]:
+    """Row → results of its trials, read as plain JSON."""
+    plan = json.loads((kept / "studies" / name / "plan.json").read_text(encoding="utf-8"))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for trial in plan["trials"]:
+        record = json.loads((kept / "trials" / trial["identity"] / "record.json").read_text(encoding="utf-8"))
+        found.setdefault(trial["row"], []).append(record["result"])
+    return found
+
+
+def test_the_numbers_of_a_page_are_worked_out_once_more(kept: Path) -> None:
+    """Means and errors by `statistics`, ρ and p by SciPy, the paper's numbers typed here: nothing of LogitLab's."""
+    from scipy.stats import spearmanr, ttest_rel
+
+    found = records_of(kept, "t-table-2-small")
+    rows = {row: [each["test"]["accuracy"] for each in results] for row, results in found.items()}
+    page = (RESULTS / "t-table-2-small.md").read_text(encoding="utf-8").replace("\\*", "*").replace("**", "")
+    for row, values in rows.items():
+        error = statistics.stdev(values) / len(values) ** 0.5
+        line = next(line for line in page.splitlines() if line.startswith(f"| {row} |"))
+        assert line.split(" | ")[1] == f"{100 * statistics.fmean(values):.2f} ± {100 * error:.2f}"
+    # T Table 2, Cifar-10.
+    paper = {"softmax": 95.56, "LS": 95.49, "κ = 1": 86.19, "κ = 5": 95.39, "κ = 10": 95.57, "κ = 20": 95.64}
+    paper |= {"κ = 30": 95.67, "κ = 40": 95.85, "κ = 50": 95.57, "κ = 60": 95.61, "κ = 2κ*": 95.54}
+    rho = spearmanr([statistics.fmean(rows[row]) for row in paper], list(paper.values())).statistic
+    lines = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
+    claim = next(line for line in lines if "the paper's order of accuracy (Cifar-10). (T Table 2)" in line)
+    assert f"ρ = {rho:+.2f}" in claim
+    # And a difference with its p.
+    claim = next(line for line in lines if "(κ = 1 classifies worse than LS)" in line)
+    difference = statistics.fmean(rows["κ = 1"]) - statistics.fmean(rows["LS"])
+    assert f"κ = 1 minus LS: {100 * difference:+.3f}" in claim
+    assert "**holds**" in claim
+    assert ttest_rel(rows["κ = 1"], rows["LS"]).pvalue < 1e-4
 
 
 def test_every_link_of_the_results_leads_somewhere() -> None:
