@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from ..config.study import StudyDefinition
+from ..config.study.report import HISTORY_KEYS
 from ..config.validation import Configuration
 from .analysis import Analysis
 from .files import write_json_atomic
@@ -27,9 +28,6 @@ PLAN_FILE: Final = "plan.json"
 #: The folder of its analysis, in that of a study.
 ANALYSIS_FOLDER: Final = "analysis"
 STUDY_VERSION: Final = 1
-
-#: What the history of a trial holds of each epoch, beside its number and its learning rate.
-HISTORY_KEYS: Final = ("loss", "accuracy", "validation_loss", "validation_accuracy", "kappa", "kappa_star")
 
 Role = Literal["final", "search"]
 

@@ -11,9 +11,10 @@ from ..config.errors import ConfigurationError
 from ..config.names import nearest_name
 from ..config.study import ExecutionConfig, StageConfig, StudyDefinition
 from ..config.study.axes import as_axis_value, takes_whole_numbers
+from ..config.study.report import HISTORY_KEYS
 from ..config.study.rows import RowSpecification, unfold
 from ..records import OodSource
-from ..records.study import HISTORY_KEYS, StageSource
+from ..records.study import StageSource
 from .analysis_measures import ANALYSIS
 from .analysis_of_study import AnalysisPlan, plan_analysis
 from .components import read_device

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from preset_rows import recipes
 
 from logitlab.config.study import StudyDefinition
 from logitlab.config.study.reading import scales_of
@@ -33,12 +34,6 @@ TABLE_B1 = {
 }
 
 L_PRESETS = ("l-mnist", "l-cifar100", "l-cifar100-filters")
-
-
-def recipes(definition: StudyDefinition) -> dict[str, TrainingConfig]:
-    maker = TrialMaker(definition, None)
-    rows = unfold(definition.heads, definition.grid, definition.seeds, definition.search)
-    return {row.label: maker.recipe(row, row.axes) for row in rows}
 
 
 def heads(definition: StudyDefinition) -> dict[str, tuple[str, dict[str, Any]]]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from preset_rows import IMAGENET, recipes, rows_of
 
 from logitlab.config.errors import ConfigurationError
 from logitlab.config.specification import parse_specification
 from logitlab.config.study import StudyDefinition
 from logitlab.config.study.reading import read_study, scales_of
-from logitlab.config.study.rows import RowSpecification, unfold
 from logitlab.config.training import TrainingConfig
 from logitlab.data import list_data_sets
 from logitlab.heads import canonical_parameters
@@ -91,24 +91,6 @@ TABLE_A1: dict[str, tuple[int, dict[str, float]]] = {
     "Sigmoid": (166, {}),
 }
 
-# W A.1, "ImageNet", and footnote 2.
-IMAGENET = {
-    "optimizer": "sgd",
-    "momentum": 0.9,
-    "nesterov": True,
-    "batch_size": 4096,
-    "weight_decay": 8e-5,
-    "scaled_weight_decay": None,
-    "decay_norms_and_biases": False,
-    "warmup_epochs": 10,
-    "learning_rate": 1.6,
-    "schedule": "exponential",
-    "decay_factor": 0.975,
-    "ema_decay": 0.9999,
-    "zero_init_last": True,
-    "augmentation": "resized_crop_flip",
-}
-
 # TS §7, Table 8.
 KOBAYASHI = {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.1, "schedule": "cosine", "warmup_epochs": 0}
 
@@ -117,21 +99,11 @@ def study(name: str, scale: str) -> StudyDefinition:
     return read_study(preset_path(name), scale=scale)
 
 
-def rows_of(definition: StudyDefinition) -> tuple[RowSpecification, ...]:
-    return unfold(definition.heads, definition.grid, definition.seeds, definition.search)
-
-
-def recipes(definition: StudyDefinition) -> dict[str, TrainingConfig]:
-    """Label → the whole recipe of a row, as the engine lays it together."""
-    maker = TrialMaker(definition, None)
-    return {row.label: maker.recipe(row, row.axes) for row in rows_of(definition)}
-
-
 def heads(definition: StudyDefinition) -> dict[str, tuple[str, dict[str, Any]]]:
     """Label → name of the head and all that its parameters come to; a κ that is not known yet is 2 · 5."""
     maker = TrialMaker(definition, None)
     found = {}
-    for row in rows_of(definition):
+    for row in rows_of(definition).values():
         known = dict.fromkeys(row.entry.depends_on, 2 * 5.0)
         head = maker.head(row, {**row.axes, **known})
         found[row.label] = (head.name, canonical_parameters(head.name, head.parameters) or {})
@@ -183,7 +155,8 @@ def test_backbone_and_heads_of_every_scale_can_be_built(name: str, scale: str) -
     faults = Faults()
     maker = TrialMaker(definition, None)
     written = [
-        maker.head(row, {**row.axes, **dict.fromkeys(row.entry.depends_on, 10.3)}) for row in rows_of(definition)
+        maker.head(row, {**row.axes, **dict.fromkeys(row.entry.depends_on, 10.3)})
+        for row in rows_of(definition).values()
     ]
     built = read_heads(written, backbone.num_features, shape, faults)
     assert faults.sentences == []
@@ -208,7 +181,7 @@ def test_rows_and_columns_stand_in_the_papers_table(name: str, scale: str) -> No
     definition = study(name, scale)
     assert definition.paper is not None
     table = read_paper_table(definition.paper.table)
-    names = [row.entry.paper_row or row.label for row in rows_of(definition)]
+    names = [row.entry.paper_row or row.label for row in rows_of(definition).values()]
     if (name, scale) == ("w-table-6", "small"):
         # The sweep over κ has two of the paper's temperatures.
         assert [row for row in names if row in table.rows] == ["0.05", "0.02"]
@@ -224,7 +197,7 @@ def test_rows_and_columns_stand_in_the_papers_table(name: str, scale: str) -> No
 @pytest.mark.parametrize(("name", "scale"), SCALES)
 def test_claims_and_figures_are_about_what_is_measured(name: str, scale: str) -> None:
     definition = study(name, scale)
-    labels = {row.label for row in rows_of(definition)}
+    labels = {row.label for row in rows_of(definition).values()}
     measured = {f"test.{measure}" for measure in ("accuracy", "nll", "ece", "class_separation", "class_angle")}
     measured |= {"test.kappa_star", "test.miss_ap"}
     for stage in definition.stages:
@@ -327,7 +300,7 @@ def test_the_search_of_w_table_1_is_that_of_a1() -> None:
         assert found.low is None
         assert found.high is None
     assert search.expansions >= 1
-    assert all(row.search is search for row in rows_of(definition))
+    assert all(row.search is search for row in rows_of(definition).values())
     # What is searched is not fixed.
     assert not any({"learning_rate", "scaled_weight_decay"} & entry.training.keys() for entry in definition.heads)
     for label, (*_, parameters) in TABLE_A2["CIFAR-10"].items():

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from preset_rows import recipes, rows_of
 
 from logitlab import studies
 from logitlab.config.study import StudyDefinition
 from logitlab.config.study.reading import scales_of
-from logitlab.config.study.rows import RowSpecification, unfold
 from logitlab.config.training import TrainingConfig
 from logitlab.records.papers import read_paper_table
 from logitlab.studies.engine.making import TrialMaker
@@ -176,15 +176,6 @@ def printed(text: str) -> dict[tuple[str, str], tuple[str, str]]:
     return found
 
 
-def rows_of(definition: StudyDefinition) -> tuple[RowSpecification, ...]:
-    return unfold(definition.heads, definition.grid, definition.seeds, definition.search)
-
-
-def recipes(definition: StudyDefinition) -> dict[str, TrainingConfig]:
-    maker = TrialMaker(definition, None)
-    return {row.label: maker.recipe(row, row.axes) for row in rows_of(definition)}
-
-
 def check(recipe: TrainingConfig, expected: dict[str, Any]) -> None:
     assert {field: getattr(recipe, field) for field in expected} == expected
 
@@ -208,7 +199,7 @@ def test_what_is_asked_stands_in_the_papers_table(name: str, scale: str) -> None
         assert name in ("t-figure-2", "t-figure-3")
         return
     table = read_paper_table(definition.paper.table)
-    beside = {row.entry.paper_row or row.label for row in rows_of(definition)} & set(table.rows)
+    beside = {row.entry.paper_row or row.label for row in rows_of(definition).values()} & set(table.rows)
     assert beside
     known = {"t-figure-4": {"softmax", "κ = 10", "LS", "κ = 60"}, "ts-figure-5": {"one epoch"}}
     if name in known:
@@ -216,7 +207,7 @@ def test_what_is_asked_stands_in_the_papers_table(name: str, scale: str) -> None
     else:
         # With ten classes no κ of TS Table 9 is below κ*; κ = 1 is, which its table does not have.
         below = name == "ts-table-9" and not scale.startswith("paper")
-        alone = {row.entry.paper_row or row.label for row in rows_of(definition)} - beside
+        alone = {row.entry.paper_row or row.label for row in rows_of(definition).values()} - beside
         assert alone == ({"κ = 1"} if below else set())
 
 
@@ -258,7 +249,7 @@ def trained(definition: StudyDefinition) -> dict[str, Any]:
     """What is trained, by label: entry's head with its parameters and axes, recipe, images and network of the study."""
     maker = TrialMaker(definition, None)
     found = {}
-    for row in rows_of(definition):
+    for row in rows_of(definition).values():
         head = maker.head(row, {**row.axes, **dict.fromkeys(row.entry.depends_on, 10.3)})
         recipe = maker.recipe(row, row.axes)
         found[row.label] = (head, recipe.essence(), definition.data, definition.backbone, row.seeds)
@@ -312,7 +303,7 @@ def test_each_table_has_the_rows_of_the_paper_in_its_order() -> None:
         "ts-table-15": ["κ = 10", "κ = 60", "LS"],
     }
     for name, labels in expected.items():
-        assert [row.label for row in rows_of(define(name, "paper"))] == labels, name
+        assert list(rows_of(define(name, "paper"))) == labels, name
 
 
 @pytest.mark.parametrize("name", ["t-table-4a", *OF_NETWORKS, "ts-table-15"])

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from preset_rows import rows_of
 
 from logitlab import studies
 from logitlab.config.specification import parse_specification
 from logitlab.config.study import StudyDefinition
 from logitlab.config.study.reading import scales_of
-from logitlab.config.study.rows import RowSpecification, unfold
 from logitlab.config.trial import DataConfig
 from logitlab.data.subsets import base_name
 from logitlab.evaluation.layers import find_layers
@@ -94,11 +94,6 @@ SHAPES = {
     "CIFAR100": Shape(3, 32, 100),
     "ImageNet": Shape(3, 224, 1000),
 }
-
-
-def rows_of(definition: StudyDefinition) -> dict[str, RowSpecification]:
-    rows = unfold(definition.heads, definition.grid, definition.seeds, definition.search)
-    return {row.label: row for row in rows}
 
 
 class Unseen(TrialMaker):

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from preset_rows import IMAGENET, recipes, rows_of
 
 from logitlab import studies
 from logitlab.config.study import StudyDefinition
 from logitlab.config.study.reading import read_study, scales_of
-from logitlab.config.study.rows import RowSpecification, unfold
 from logitlab.config.training import TrainingConfig
 from logitlab.heads import canonical_parameters
 from logitlab.records.papers import read_paper_table
@@ -40,25 +40,8 @@ TABLE_A1: dict[str, tuple[int, dict[str, Any]]] = {
 }
 LONGEST = 196
 
-# W A.1, "ImageNet", and footnote 2.
-IMAGENET = {
-    "optimizer": "sgd",
-    "momentum": 0.9,
-    "nesterov": True,
-    "batch_size": 4096,
-    "weight_decay": 8e-5,
-    "scaled_weight_decay": None,
-    "decay_norms_and_biases": False,
-    "warmup_epochs": 10,
-    "learning_rate": 1.6,
-    "schedule": "exponential",
-    "decay_factor": 0.975,
-    "ema_decay": 0.9999,
-    "zero_init_last": True,
-    "augmentation": "resized_crop_flip",
-    "mixup": 0.0,
-    "early_stopping_epochs": None,
-}
+# Nothing more: Mixup and the choice of an epoch are said where they are.
+PLAIN = {**IMAGENET, "mixup": 0.0, "early_stopping_epochs": None}
 
 # What each table shows, by the key of the measure; W Table 2 has ImageNet's other test sets at the paper's scale alone.
 CORRUPTION = {"ImageNet-C (mCE)": "analyse.corruption.value"}
@@ -96,16 +79,6 @@ def study(name: str, scale: str) -> StudyDefinition:
     return read_study(preset_path(name), scale=scale)
 
 
-def rows_of(definition: StudyDefinition) -> dict[str, RowSpecification]:
-    rows = unfold(definition.heads, definition.grid, definition.seeds, definition.search)
-    return {row.label: row for row in rows}
-
-
-def recipes(definition: StudyDefinition) -> dict[str, TrainingConfig]:
-    maker = TrialMaker(definition, None)
-    return {label: maker.recipe(row, row.axes) for label, row in rows_of(definition).items()}
-
-
 def heads(definition: StudyDefinition) -> dict[str, dict[str, Any]]:
     """Label → all that the keywords of its head come to."""
     maker = TrialMaker(definition, None)
@@ -121,7 +94,7 @@ def check_imagenet(definition: StudyDefinition, backbone: str) -> None:
 
 
 def check_recipe(recipe: TrainingConfig, **differing: Any) -> None:
-    expected = {**IMAGENET, **differing}
+    expected = {**PLAIN, **differing}
     assert {field: getattr(recipe, field) for field in expected} == expected
 
 

@@ -10,19 +10,11 @@ from ..validation import Configuration
 
 Labels = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
-#: What a figure through the epochs can show: keys of an epoch's record in a trial's history, and what is missing to an
-#: accuracy of 1.
-HISTORY_MEASURES: Final = (
-    "loss",
-    "accuracy",
-    "error",
-    "validation_loss",
-    "validation_accuracy",
-    "validation_error",
-    "kappa",
-    "kappa_star",
-    "learning_rate",
-)
+#: What the history of a trial holds of each epoch, beside its number and its learning rate.
+HISTORY_KEYS: Final = ("loss", "accuracy", "validation_loss", "validation_accuracy", "kappa", "kappa_star")
+
+#: What a figure through the epochs can show: these, and what is missing to an accuracy of 1.
+HISTORY_MEASURES: Final = (*HISTORY_KEYS, "error", "validation_error", "learning_rate")
 
 
 class ColumnConfig(Configuration):
